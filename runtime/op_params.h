@@ -1,0 +1,72 @@
+/* Parameters of every kernel: one text read by C, GLSL and OpenCL C. 4-byte fields only. With 8 bytes per buffer a
+ * kernel's parameters fit the 128 bytes of push constants that every Vulkan device has (asserted in runtime/kernel.c).
+ *
+ * Common names: rows, cols: shape; ld_<buffer>: row pitch in elements; groups: work-groups launched over the rows, for
+ * the loop `for (row = GROUP_X; row < rows; row += groups)`; accumulate: 1: +=, 0: =.
+ */
+#ifndef XFT_OP_PARAMS_H
+#define XFT_OP_PARAMS_H
+
+/* clang-format off */
+#if defined(XFT_GLSL)
+#define PARAMS(name) struct name {
+#define END_PARAMS(name) };
+#elif defined(__OPENCL_VERSION__)
+#define PARAMS(name) typedef struct name {
+#define END_PARAMS(name) } name;
+#else
+#include <stdint.h>
+typedef uint32_t xft_uint_t;
+#define uint xft_uint_t
+#define PARAMS(name) typedef struct name {
+#define END_PARAMS(name) } name;
+#endif
+
+/* Everything that changes between two replays of a recording. Uploaded by the host before each micro-batch. */
+PARAMS(xft_step_block)
+    uint step;             /* optimizer step, from 0 */
+    uint seed_low;
+    uint seed_high;
+    uint first_token;      /* number, in the whole step, of this micro-batch's token 0: keys the router noise */
+    float lr;
+    float inv_labels;      /* cross-entropy is multiplied by this: 1 / labels of the step */
+    float balance_scale;   /* balance loss is multiplied by this: 1 / micro-batches with a label; 0 without a label */
+    uint marks_used;       /* 1: experts that get tokens count as used by this step; 0: micro-batch without a label */
+    float max_norm;        /* clipping threshold of the global gradient norm; 0: none */
+    float noise_scale;     /* router_noise_scale */
+    float temperature;     /* sampling; 0: greedy */
+    float top_p;           /* sampling; 1: all */
+    uint reserved0;
+    uint reserved1;
+    uint reserved2;
+    uint reserved3;
+END_PARAMS(xft_step_block)
+
+/* What a step leaves on the device: read back one step late. */
+PARAMS(xft_step_state)
+    float loss;            /* cross-entropy of the step (sum over micro-batches, scaled by inv_labels) */
+    float balance;         /* balance loss of the step, summed over layers */
+    float grad_norm;       /* before clipping */
+    float clip;            /* factor applied to every gradient: min(1, max_norm / (norm + 1e-6)) */
+    uint skip;             /* 1: loss or norm was not finite, nothing is applied */
+    uint skipped;          /* steps skipped so far */
+    uint skipped_in_row;   /* of them, without an applied one in between, up to now */
+    uint applied;          /* steps applied so far */
+END_PARAMS(xft_step_state)
+
+PARAMS(xft_add_params)
+    uint rows;
+    uint cols;
+    uint ld_a;
+    uint ld_b;
+    uint ld_y;
+    uint groups;
+END_PARAMS(xft_add_params)
+
+#if !defined(XFT_GLSL) && !defined(__OPENCL_VERSION__)
+#undef uint
+#endif
+#undef PARAMS
+#undef END_PARAMS
+/* clang-format on */
+#endif
