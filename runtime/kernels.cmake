@@ -55,7 +55,9 @@ foreach(kernel ${XFT_CL_KERNELS})
   list(APPEND XFT_KERNEL_C ${XFT_KERNEL_DIR}/${stem}.cl.c)
 endforeach()
 
-# Headers of the OpenCL kernels travel in front of each kernel: op_params.h, then every .clh in the order of its name.
+# Headers of the OpenCL kernels travel in front of each kernel: op_params.h, xft.clh, then the other .clh by name.
+list(REMOVE_ITEM XFT_CL_HEADERS ${CMAKE_SOURCE_DIR}/opencl/xft.clh)
+list(PREPEND XFT_CL_HEADERS ${CMAKE_SOURCE_DIR}/opencl/xft.clh)
 set(prelude_parts ${CMAKE_SOURCE_DIR}/runtime/op_params.h ${XFT_CL_HEADERS})
 set(prelude ${XFT_KERNEL_DIR}/prelude.clh)
 add_custom_command(OUTPUT ${prelude} COMMAND cat ${prelude_parts} > ${prelude} DEPENDS ${prelude_parts} VERBATIM)
