@@ -79,7 +79,7 @@ struct xft_device {
     bool lost;                                 /* set by whoever gets XFT_ERROR_DEVICE_LOST */
     struct xft_kernel_table *kernels;          /* kernel.c */
     char *cache_dir;
-    char *choices;                             /* text handed out by xft_device_choices */
+    struct xft_choices *choices;               /* choice.c */
 };
 
 struct xft_driver {

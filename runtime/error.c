@@ -51,7 +51,7 @@ const char *xft_status_name(xft_status status) {
 }
 
 #define XFT_TEXT_(x) #x
-#define XFT_TEXT(x) XFT_TEXT_(x)
+#define XFT_TEXT(x)  XFT_TEXT_(x)
 
 const char *xft_version(void) {
     return XFT_TEXT(XFT_VERSION_MAJOR) "." XFT_TEXT(XFT_VERSION_MINOR) "." XFT_TEXT(XFT_VERSION_PATCH);
@@ -60,19 +60,25 @@ const char *xft_version(void) {
 uint32_t xft_dtype_size(xft_dtype dtype) {
     switch (dtype) {
     case XFT_F32:
-    case XFT_U32: return 4;
+    case XFT_U32:
+        return 4;
     case XFT_BF16:
-    case XFT_F16: return 2;
+    case XFT_F16:
+        return 2;
     }
     return 0;
 }
 
 const char *xft_dtype_name(xft_dtype dtype) {
     switch (dtype) {
-    case XFT_F32: return "f32";
-    case XFT_BF16: return "bf16";
-    case XFT_F16: return "f16";
-    case XFT_U32: return "u32";
+    case XFT_F32:
+        return "f32";
+    case XFT_BF16:
+        return "bf16";
+    case XFT_F16:
+        return "f16";
+    case XFT_U32:
+        return "u32";
     }
     return "?";
 }

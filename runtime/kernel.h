@@ -54,6 +54,7 @@ typedef struct xft_kernel xft_kernel;
 /* The compiled kernel for these constants, made at first use and kept until the device closes. */
 xft_status xft_kernel_get(xft_device *device, const xft_kernel_source *source, const uint32_t *constants,
                           const xft_kernel **kernel);
+xft_status xft_kernels_init(xft_device *device);
 void xft_kernels_free(xft_device *device);
 
 #endif
