@@ -16,7 +16,10 @@ typedef struct case_buffer {
     uint32_t rank, shape[4]; /* rank 0: the argument is NULL in this case */
     double *values;          /* rows*cols, unpadded; content before the op, representable in dtype. OUT: NULL (poisoned) */
     double *expected;        /* rows*cols after the op in double, unrounded; NaN: not compared. IN: NULL, must be unchanged */
-    double tolerance;        /* normalised mean squared error; 0: the default of the dtype; negative: every bit equal */
+    double tolerance;        /* normalised mean squared error; 0: the default of the dtype; negative: every bit equal.
+                                A looser one than the default must stand in the table of exceptions in op_check.c */
+    uint32_t float_columns;  /* U32 only (step block, step state): bit i: column i holds the bits of a float, and
+                                values and expected are that float */
 } case_buffer;
 
 typedef struct op_case op_case;
@@ -47,8 +50,7 @@ typedef void (*case_visitor)(const op_case *c, void *user);
 /* A family of ops: calls visit for every case of `set` whose op matches `only` (NULL: all). */
 typedef void (*case_family)(case_set set, const char *only, case_visitor visit, void *user);
 
-/* One function per family file tests/cases_<family>.c; the list is in op_case.c. */
-void cases_basic(case_set set, const char *only, case_visitor visit, void *user);
+/* One function `cases_<family>` per family file tests/cases_<family>.c; the build collects them. */
 extern const case_family case_families[];
 extern const uint32_t case_family_count;
 
@@ -64,6 +66,9 @@ uint32_t case_below(case_random *r, uint32_t n);
 
 /* `value` rounded to nearest even in dtype. */
 double case_round(double value, xft_dtype dtype);
+
+/* Whether cases of `op` are asked for. */
+bool case_wanted(const char *only, const char *op);
 
 /* Starts a case; adds a buffer (shape entries follow, `rank` of them; the arrays are allocated, values filled with
  * normal numbers of that standard deviation rounded to dtype, expected zeroed for OUT/INOUT) and returns it. */

@@ -1,0 +1,342 @@
+#include "op_check.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const op_functions[] = {
+#define FUNCTION(name) #name,
+#include "op_functions.def"
+#undef FUNCTION
+    NULL};
+
+/* ---- Tolerances: normalised mean squared error against double ---- */
+
+/* Where theory predicts more than the default of the dtype. */
+static const struct exception {
+    const char *op, *buffer;
+    xft_dtype dtype;
+    double tolerance;
+    const char *reason;
+} exceptions[] = {
+    {NULL, NULL, XFT_F32, 0, NULL},
+};
+
+static double default_tolerance(const op_case *c, xft_dtype dtype) {
+    switch (dtype) {
+    case XFT_BF16:
+        return 4e-6; /* rounding to 8 bits: (2^-9)^2 at the worst, about 2/5 of it on average */
+    case XFT_F16:
+        return 1e-7;
+    default:
+        return c->product ? 1e-10 : 1e-9;
+    }
+}
+
+static const struct exception *find_exception(const op_case *c, const case_buffer *b) {
+    for (const struct exception *e = exceptions; e->op; e++)
+        if (!strcmp(e->op, c->op) && !strcmp(e->buffer, b->name) && e->dtype == b->dtype) return e;
+    return NULL;
+}
+
+static double tolerance_of(const op_case *c, const case_buffer *b) {
+    const struct exception *e = find_exception(c, b);
+    double usual = e ? e->tolerance : default_tolerance(c, b->dtype);
+    return b->tolerance != 0 && b->tolerance < usual ? b->tolerance : usual;
+}
+
+void op_print_exceptions(void) {
+    printf("tolerances (normalised mean squared error): products f32 1e-10, others f32 1e-9, bf16 4e-6, f16 1e-7\n");
+    for (const struct exception *e = exceptions; e->op; e++)
+        printf("  except %s, %s %s: %.1e: %s\n", e->op, e->buffer, xft_dtype_name(e->dtype), e->tolerance, e->reason);
+}
+
+/* ---- Memory of a tensor as stored: rows x pitch elements, padding included ---- */
+
+typedef struct image {
+    xft_tensor wide; /* [rows, pitch]: the padding as ordinary columns */
+    uint32_t rows, cols;
+    uint8_t *start, *result; /* content before the op and after the last run */
+    uint8_t *first;          /* after the first run */
+} image;
+
+static size_t image_bytes(const image *m) {
+    return (size_t)m->rows * m->wide.pitch * xft_dtype_size(m->wide.dtype);
+}
+
+static void *take(size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1);
+    if (!memory) abort();
+    return memory;
+}
+
+static uint32_t encode(double value, const case_buffer *b, uint32_t column) {
+    union {
+        float f;
+        uint32_t u;
+    } x = {.f = (float)value};
+    switch (b->dtype) {
+    case XFT_F32:
+        return x.u;
+    case XFT_BF16:
+        return xft_f32_to_bf16(x.f);
+    case XFT_F16:
+        return xft_f32_to_f16(x.f);
+    case XFT_U32:
+        break;
+    }
+    return column < 32 && b->float_columns >> column & 1 ? x.u : (uint32_t)value;
+}
+
+static uint32_t stored(const image *m, const uint8_t *memory, uint64_t row, uint32_t column) {
+    uint64_t i = row * m->wide.pitch + column;
+    if (xft_dtype_size(m->wide.dtype) == 2) return ((const uint16_t *)(const void *)memory)[i];
+    return ((const uint32_t *)(const void *)memory)[i];
+}
+
+static double decode(uint32_t bits, const case_buffer *b, uint32_t column) {
+    union {
+        uint32_t u;
+        float f;
+    } x = {bits};
+    switch (b->dtype) {
+    case XFT_F32:
+        return x.f;
+    case XFT_BF16:
+        return xft_bf16_to_f32((uint16_t)bits);
+    case XFT_F16:
+        return xft_f16_to_f32((uint16_t)bits);
+    case XFT_U32:
+        break;
+    }
+    return column < 32 && b->float_columns >> column & 1 ? (double)x.f : (double)bits;
+}
+
+/* Two kinds of poison: NaN, and the largest number. A result may depend on neither. */
+static uint32_t poison_of(xft_dtype dtype, uint32_t kind) {
+    if (kind == 0) return xft_dtype_size(dtype) == 2 ? 0xffff : 0xffffffffu;
+    return dtype == XFT_BF16 ? 0x7f7f : dtype == XFT_F16 ? 0x7bff : 0x7f7fffffu;
+}
+
+static void fill_start(image *m, const case_buffer *b, uint32_t poison_kind) {
+    uint32_t poison = poison_of(b->dtype, poison_kind);
+    for (uint64_t row = 0, i = 0; row < m->rows; row++)
+        for (uint32_t column = 0; column < m->wide.pitch; column++, i++) {
+            uint32_t bits =
+                b->values && column < m->cols ? encode(b->values[row * m->cols + column], b, column) : poison;
+            if (xft_dtype_size(b->dtype) == 2)
+                ((uint16_t *)(void *)m->start)[i] = (uint16_t)bits;
+            else
+                ((uint32_t *)(void *)m->start)[i] = bits;
+        }
+}
+
+/* ---- Judging ---- */
+
+static void fail(op_result *result, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void fail(op_result *result, const char *format, ...) {
+    if (!result->passed) return; /* the first reason stands */
+    result->passed = false;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(result->message, sizeof result->message, format, args);
+    va_end(args);
+}
+
+static bool unchanged(const image *m, const case_buffer *b, op_result *result) {
+    if (!memcmp(m->start, m->result, image_bytes(m))) return true;
+    for (uint64_t row = 0; row < m->rows; row++)
+        for (uint32_t column = 0; column < m->wide.pitch; column++) {
+            uint32_t before = stored(m, m->start, row, column), after = stored(m, m->result, row, column);
+            if (before == after) continue;
+            fail(result, "input %s was changed at [%llu,%u]%s: %08x became %08x", b->name, (unsigned long long)row,
+                 column, column < m->cols ? "" : " (padding)", before, after);
+            return false;
+        }
+    return false;
+}
+
+static void compare(const op_case *c, const image *m, const case_buffer *b, op_result *result) {
+    double difference = 0, scale = 0, worst = -1, tolerance = tolerance_of(c, b);
+    uint64_t worst_row = 0, compared = 0;
+    uint32_t worst_column = 0;
+    for (uint64_t row = 0; row < m->rows; row++)
+        for (uint32_t column = 0; column < m->cols; column++) {
+            double want = b->expected[row * m->cols + column];
+            if (isnan(want)) continue;
+            uint32_t bits = stored(m, m->result, row, column);
+            double got = decode(bits, b, column);
+            bool exact = tolerance < 0 || (b->dtype == XFT_U32 && !(column < 32 && b->float_columns >> column & 1));
+            if (exact ? bits != encode(want, b, column) : !isfinite(got)) {
+                fail(result, "%s[%llu,%u] is %.9g (%08x), expected %.9g%s", b->name, (unsigned long long)row, column,
+                     got, bits, want, exact ? " exactly" : "");
+                return;
+            }
+            double e = exact ? 0 : fabs(got - want);
+            difference += e * e;
+            scale += want * want;
+            compared++;
+            if (e > worst) worst = e, worst_row = row, worst_column = column;
+        }
+    if (tolerance < 0 || compared == 0) return;
+    /* all expected values 0: nothing to normalise by, every difference counts */
+    double error = difference == 0 ? 0 : difference / (scale > 0 ? scale : DBL_MIN);
+    if (result->tolerance == 0 || error / tolerance > result->error / result->tolerance) {
+        result->error = error;
+        result->tolerance = tolerance;
+    }
+    if (error > tolerance) {
+        double got = decode(stored(m, m->result, worst_row, worst_column), b, worst_column);
+        fail(result, "%s: error %.3g > %.3g; farthest at [%llu,%u]: %.9g, expected %.9g", b->name, error, tolerance,
+             (unsigned long long)worst_row, worst_column, got, b->expected[worst_row * m->cols + worst_column]);
+    }
+}
+
+/* Elements that no reference speaks of keep what was there: they may differ between runs with different poison. */
+static void compare_runs(const image *m, const case_buffer *b, op_result *result) {
+    for (uint64_t row = 0; row < m->rows; row++)
+        for (uint32_t column = 0; column < m->cols; column++) {
+            uint32_t one = stored(m, m->first, row, column), two = stored(m, m->result, row, column);
+            if (one == two || isnan(b->expected[row * m->cols + column])) continue;
+            fail(result,
+                 "%s[%llu,%u] differs between two runs (%08x, %08x): the result is not deterministic, or depends on "
+                 "padding or on memory to be written",
+                 b->name, (unsigned long long)row, column, one, two);
+            return;
+        }
+}
+
+/* ---- Running ---- */
+
+static xft_status prepare(op_checker *k, const op_case *c, image *images, xft_tensor *tensors) {
+    for (uint32_t i = 0; i < c->count; i++) {
+        const case_buffer *b = &c->buffers[i];
+        if (b->rank == 0) continue;
+        image *m = &images[i];
+        xft_status status = xft_tensor_create(k->arena, b->dtype, b->rank, b->shape, &tensors[i]);
+        if (status) return status;
+        m->rows = xft_rows(&tensors[i]);
+        m->cols = xft_cols(&tensors[i]);
+        m->wide = tensors[i];
+        m->wide.rank = 2;
+        m->wide.shape[0] = m->rows;
+        m->wide.shape[1] = m->wide.pitch;
+        m->wide.shape[2] = m->wide.shape[3] = 1;
+        m->start = take(image_bytes(m));
+        m->first = take(image_bytes(m));
+        m->result = take(image_bytes(m));
+    }
+    return XFT_OK;
+}
+
+static xft_status run_once(const op_case *c, image *images, xft_stream *stream, uint32_t poison_kind) {
+    xft_status status;
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->buffers[i].rank == 0) continue;
+        fill_start(&images[i], &c->buffers[i], poison_kind);
+        if ((status = xft_tensor_write(&images[i].wide, images[i].wide.dtype, images[i].start))) return status;
+    }
+    uint64_t ticket;
+    if ((status = xft_stream_submit(stream, &ticket))) return status;
+    if ((status = xft_stream_wait(stream, ticket))) return status;
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->buffers[i].rank == 0) continue;
+        if ((status = xft_tensor_read(&images[i].wide, images[i].wide.dtype, images[i].result))) return status;
+    }
+    return XFT_OK;
+}
+
+static void judge(op_checker *k, const op_case *c, image *images, uint32_t run, op_result *result) {
+    for (uint32_t i = 0; i < c->count; i++) {
+        const case_buffer *b = &c->buffers[i];
+        image *m = &images[i];
+        if (b->rank == 0) continue;
+        if (b->role == CASE_IN) unchanged(m, b, result);
+        if (!b->expected) continue;
+        if (run == 0)
+            compare(c, m, b, result);
+        else
+            compare_runs(m, b, result);
+        memcpy(m->first, m->result, image_bytes(m));
+    }
+    if (xft_arena_check(k->arena)) fail(result, "%s", xft_error());
+}
+
+void op_check(op_checker *k, const op_case *c, op_result *result) {
+    *result = (op_result){.passed = true};
+    image images[CASE_MAX_BUFFERS] = {0};
+    xft_tensor tensors[CASE_MAX_BUFFERS];
+    const xft_tensor *arguments[CASE_MAX_BUFFERS] = {0};
+    xft_stream *stream = NULL;
+    uint64_t mark = xft_arena_mark(k->arena);
+    for (uint32_t i = 0; i < c->count; i++) {
+        const case_buffer *b = &c->buffers[i];
+        if (b->rank) arguments[i] = &tensors[i];
+        if (b->tolerance > default_tolerance(c, b->dtype) && !find_exception(c, b))
+            fail(result, "%s: a tolerance of %.3g needs a line in the table of exceptions", b->name, b->tolerance);
+    }
+    bool ready = !prepare(k, c, images, tensors) && !xft_stream_create(k->device, NULL, &stream) &&
+                 !c->record(stream, c, arguments) && !xft_stream_finish(stream);
+    for (uint32_t run = 0; ready && run < 2; run++) {
+        ready = !run_once(c, images, stream, run);
+        if (ready) judge(k, c, images, run, result);
+    }
+    if (!ready) fail(result, "%s", xft_error());
+    xft_stream_destroy(stream);
+    xft_arena_release(k->arena, mark);
+    for (uint32_t i = 0; i < c->count; i++) {
+        free(images[i].start);
+        free(images[i].first);
+        free(images[i].result);
+    }
+}
+
+xft_status op_checker_open(op_checker *checker, const char *device, uint32_t debug) {
+    *checker = (op_checker){0};
+    xft_device_options options = {.debug = debug | XFT_DEBUG_HAZARDS | XFT_DEBUG_CANARIES | XFT_DEBUG_POISON};
+    xft_status status = xft_device_open(device, &options, &checker->device);
+    if (status) return status;
+    status = xft_arena_create(checker->device, "cases", 0, &checker->arena);
+    if (status) op_checker_close(checker);
+    return status;
+}
+
+/* Nothing the checker made may be left. */
+xft_status op_checker_close(op_checker *checker) {
+    xft_arena_destroy(checker->arena);
+    xft_device_close(checker->device);
+    *checker = (op_checker){0};
+    return XFT_OK;
+}
+
+struct visit {
+    op_checker *checker;
+    op_summary summary;
+    void (*fail)(const op_case *c, const op_result *result);
+};
+
+static void visit_case(const op_case *c, void *user) {
+    struct visit *v = user;
+    op_result result;
+    op_check(v->checker, c, &result);
+    op_summary *s = &v->summary;
+    s->cases++;
+    if (!result.passed) {
+        s->failed++;
+        v->fail(c, &result);
+    }
+    if (result.tolerance > 0 && (s->tolerance == 0 || result.error / result.tolerance > s->error / s->tolerance)) {
+        s->error = result.error;
+        s->tolerance = result.tolerance;
+    }
+}
+
+op_summary op_check_all(op_checker *checker, const char *op, case_set set,
+                        void (*fail)(const op_case *c, const op_result *result)) {
+    struct visit v = {.checker = checker, .fail = fail};
+    for (uint32_t i = 0; i < case_family_count; i++) case_families[i](set, op, visit_case, &v);
+    return v.summary;
+}

@@ -1,0 +1,46 @@
+/* Runs a case on a device and judges it. Used by the Criterion suite (test_ops.c) and by the plain program xft_opcheck.
+ *
+ * A case passes when, with the padding of every row and all memory to be written filled with poison,
+ *   - recording and running succeed, and the hazard checker of the runtime is content;
+ *   - every compared element is finite and the normalised mean squared error against double is within tolerance;
+ *   - inputs are unchanged bit for bit, their padding included, and the canaries between tensors stand;
+ *   - a replay from the same start, with another poison, gives the same bits.
+ */
+#ifndef XFT_TESTS_OP_CHECK_H
+#define XFT_TESTS_OP_CHECK_H
+
+#include "op_case.h"
+
+typedef struct op_checker {
+    xft_device *device;
+    xft_arena *arena;
+} op_checker;
+
+typedef struct op_result {
+    bool passed;
+    double error, tolerance; /* of the buffer where error / tolerance is worst */
+    char message[600];       /* why not passed */
+} op_result;
+
+/* debug: xft_debug_flags beside hazards, canaries and poison. */
+xft_status op_checker_open(op_checker *checker, const char *device, uint32_t debug);
+xft_status op_checker_close(op_checker *checker);
+void op_check(op_checker *checker, const op_case *c, op_result *result);
+
+/* What the cases of one op on one device came to. */
+typedef struct op_summary {
+    uint32_t cases, failed;
+    double error, tolerance; /* worst of all cases by their quotient */
+} op_summary;
+
+/* Checks every case of `op` in `set`; each failure goes to `fail` with the case's label. */
+op_summary op_check_all(op_checker *checker, const char *op, case_set set,
+                        void (*fail)(const op_case *c, const op_result *result));
+
+/* The functions of ops.h, NULL-terminated. */
+extern const char *const op_functions[];
+
+/* Prints the table of tolerances that are looser than the default, with the reason. */
+void op_print_exceptions(void);
+
+#endif

@@ -1,0 +1,66 @@
+/* xft_opcheck [--device NAME] [--op NAME] [--set small|full] [--separate]: the op cases without a test framework, for
+ * kernel authors and for tools that watch a program (validation layers, oclgrind, valgrind). --separate gives every
+ * tensor its own driver buffer, so that such a tool sees an overrun. Ops without a case are named only with --missing.
+ */
+#include "op_check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static uint32_t shown;
+
+static void print_failure(const op_case *c, const op_result *result) {
+    if (shown++ < 8) printf("    FAILED %s %s: %s\n", c->op, c->label, result->message);
+}
+
+int main(int argc, char **argv) {
+    const char *device = "auto", *only = NULL;
+    case_set set = CASES_FULL;
+    uint32_t debug = 0;
+    bool missing = false;
+    for (int i = 1; i < argc; i++) {
+        bool value = i + 1 < argc;
+        if (!strcmp(argv[i], "--device") && value)
+            device = argv[++i];
+        else if (!strcmp(argv[i], "--op") && value)
+            only = argv[++i];
+        else if (!strcmp(argv[i], "--set") && value)
+            set = !strcmp(argv[++i], "small") ? CASES_SMALL : CASES_FULL;
+        else if (!strcmp(argv[i], "--separate"))
+            debug |= XFT_DEBUG_SEPARATE_BUFFERS;
+        else if (!strcmp(argv[i], "--missing"))
+            missing = true;
+        else {
+            fprintf(stderr, "usage: %s [--device NAME] [--op NAME] [--set small|full] [--separate] [--missing]\n",
+                    argv[0]);
+            return 2;
+        }
+    }
+    op_checker checker;
+    if (op_checker_open(&checker, device, debug)) {
+        fprintf(stderr, "%s\n", xft_error());
+        return 2;
+    }
+    const xft_device_info *info = xft_device_get_info(checker.device);
+    printf("%s: %s (%s %s)\n", info->id, info->name, info->platform, info->driver);
+    uint32_t cases = 0, failed = 0;
+    for (const char *const *op = op_functions; *op; op++) {
+        if (only && strcmp(only, *op)) continue;
+        shown = 0;
+        op_summary s = op_check_all(&checker, *op, set, print_failure);
+        if (s.cases == 0) {
+            if (missing || only) printf("%-28s no case\n", *op), failed++;
+            continue;
+        }
+        printf("%-28s %4u cases  %4u failed  worst error %.2e / %.0e\n", *op, s.cases, s.failed, s.error, s.tolerance);
+        fflush(stdout);
+        cases += s.cases;
+        failed += s.failed;
+    }
+    if (op_checker_close(&checker)) {
+        printf("%s\n", xft_error());
+        failed++;
+    }
+    printf("%u cases, %u failed\n", cases, failed);
+    return failed || cases == 0;
+}
