@@ -28,6 +28,8 @@ struct xft_kernel {
 typedef struct xft_argument {
     xft_buffer *buffer; /* NULL: absent; the kernel gets a null address */
     uint64_t offset;
+    uint64_t bytes;     /* length and element type: for a driver that executes references instead of kernels */
+    xft_dtype dtype;
 } xft_argument;
 
 typedef enum xft_command_kind { XFT_COMMAND_DISPATCH, XFT_COMMAND_COPY, XFT_COMMAND_BARRIER } xft_command_kind;

@@ -84,7 +84,7 @@ static xft_status fill_ranges(xft_stream *stream, const xft_op_info *info, const
         XFT_OP_FAIL_IF(!t && !info->optional[i], stream, "%s: %s is NULL", info->name, info->buffer_names[i]);
         if (!t) continue;
         XFT_TRY(xft_check_argument(stream, info->name, info->buffer_names[i], t, ~0u, 0, 0));
-        op->command.arguments[i] = (xft_argument){t->buffer, t->offset};
+        op->command.arguments[i] = (xft_argument){t->buffer, t->offset, xft_bytes(t), t->dtype};
         xft_range range = {t->buffer, t->offset, t->offset + xft_bytes(t), info->access[i]};
         for (uint32_t j = 0, k = 0; j < i; j++) {
             if (!d->tensors[j]) continue;
