@@ -8,16 +8,13 @@
 static xft_status open_own(const xft_open_request *request, xft_device *device) {
     xft_cl_device *cl = device->impl;
     unsigned wanted = 0;
-    XFT_FAIL_IF(sscanf(request->info->id, "opencl:%u", &wanted) != 1, XFT_ERROR_NO_DEVICE, "%s (%s): %s",
-                request->info->id, request->info->name, request->info->reason);
+    XFT_FAIL_IF(sscanf(request->info->id, "opencl:%u", &wanted) != 1, XFT_ERROR_NO_DEVICE, "%s", request->info->reason);
     XFT_TRY(xft_cl_find_device(wanted, &cl->platform, &cl->id));
     device->info = *request->info;
     xft_cl_describe(cl->platform, cl->id, &device->info); /* limits may have changed since the list was made */
     XFT_FAIL_IF(strcmp(device->info.name, request->info->name) != 0, XFT_ERROR_NO_DEVICE,
-                "%s was %s when devices were listed, and is %s now", request->info->id, request->info->name,
-                device->info.name);
-    XFT_FAIL_IF(!device->info.usable, XFT_ERROR_NO_DEVICE, "%s (%s): %s", device->info.id, device->info.name,
-                device->info.reason);
+                "it was %s when devices were listed, and is %s now", request->info->name, device->info.name);
+    XFT_FAIL_IF(!device->info.usable, XFT_ERROR_NO_DEVICE, "%s", device->info.reason);
     const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)cl->platform, 0};
     cl_int code;
     cl->context = xft_cl.clCreateContext(properties, 1, &cl->id, NULL, NULL, &code);
@@ -36,9 +33,6 @@ static void name_adopted(const xft_cl_device *cl, xft_device_info *info) {
 }
 
 static xft_status check_adopted(const xft_opencl_objects *objects) {
-    XFT_FAIL_IF(!objects->context, XFT_ERROR_INVALID_ARGUMENT, "objects.context is NULL");
-    XFT_FAIL_IF(!objects->device, XFT_ERROR_INVALID_ARGUMENT, "objects.device is NULL");
-    XFT_FAIL_IF(!objects->queue, XFT_ERROR_INVALID_ARGUMENT, "objects.queue is NULL");
     XFT_FAIL_IF(!objects->lock_queue != !objects->unlock_queue, XFT_ERROR_INVALID_ARGUMENT,
                 "objects.lock_queue and objects.unlock_queue: one is NULL and the other is not");
     cl_context context = NULL;
@@ -77,7 +71,8 @@ static xft_status open_adopted(const xft_opencl_objects *objects, xft_device *de
     name_adopted(cl, &device->info);
     xft_cl_describe(cl->platform, cl->id, &device->info);
     device->info.timestamps = cl->profiling;
-    XFT_FAIL_IF(!device->info.usable, XFT_ERROR_UNSUPPORTED, "%s: %s", device->info.name, device->info.reason);
+    XFT_FAIL_IF(!device->info.usable, XFT_ERROR_UNSUPPORTED, "%s cannot be used: %s", device->info.name,
+                device->info.reason);
     return XFT_OK;
 }
 

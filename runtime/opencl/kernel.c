@@ -46,6 +46,7 @@ static xft_status build_failure(const xft_cl_device *cl, cl_program program, cl_
         const char *start = strstr(log, "error");
         if (!start) start = log;
         while (start > log && start[-1] != '\n') start--;
+        for (size_t end = strlen(log); end > 0 && log[end - 1] <= ' ' && log[end - 1] > 0; end--) log[end - 1] = 0;
         status = xft_fail(status, "%s (%d): %s", xft_cl_code_name(code), code, start);
     }
     free(log);
@@ -145,8 +146,7 @@ xft_status xft_cl_kernel_create(xft_device *device, xft_kernel *kernel) {
     }
     if (status != XFT_OK) {
         if (program) xft_cl.clReleaseProgram(program);
-        return xft_fail_in(xft_cl_note(device, status), "kernel %s%s%s (%s) on %s", xft_op_get_info(source->op)->name,
-                           *source->variant ? "." : "", source->variant, options, device->info.id);
+        return xft_fail_in(xft_cl_note(device, status), "compiled with %s", options);
     }
     kernel->impl = program;
     return XFT_OK;

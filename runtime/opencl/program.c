@@ -94,7 +94,7 @@ static xft_status dispatch(const xft_cl_device *cl, const xft_command *command, 
     return status;
 }
 
-static xft_status copy(const xft_cl_device *cl, const xft_command *command, uint64_t slot_offset) {
+static xft_status copy(const xft_cl_device *cl, const xft_command *command, uint64_t slot_offset, cl_event *event) {
     const xft_buffer *from = command->from, *to = command->to;
     uint64_t source = command->from_offset + (from->host ? slot_offset : 0);
     uint64_t target = command->to_offset + (to->host ? slot_offset : 0);
@@ -102,12 +102,12 @@ static xft_status copy(const xft_cl_device *cl, const xft_command *command, uint
     if (from->host && to->host) return xft_fail(XFT_ERROR_INVALID_ARGUMENT, "a copy between two staging buffers");
     if (from->host)
         return CL(clEnqueueWriteBuffer(cl->queue, to->impl, CL_FALSE, (size_t)target, bytes,
-                                       (const char *)from->host + source, 0, NULL, NULL));
+                                       (const char *)from->host + source, 0, NULL, event));
     if (to->host)
         return CL(clEnqueueReadBuffer(cl->queue, from->impl, CL_FALSE, (size_t)source, bytes, (char *)to->host + target,
-                                      0, NULL, NULL));
+                                      0, NULL, event));
     return CL(
-        clEnqueueCopyBuffer(cl->queue, from->impl, to->impl, (size_t)source, (size_t)target, bytes, 0, NULL, NULL));
+        clEnqueueCopyBuffer(cl->queue, from->impl, to->impl, (size_t)source, (size_t)target, bytes, 0, NULL, event));
 }
 
 static xft_status enqueue(xft_program *program, uint32_t slot) {
@@ -125,7 +125,7 @@ static xft_status enqueue(xft_program *program, uint32_t slot) {
                 device->counters.dispatches++;
                 break;
             case XFT_COMMAND_COPY:
-                XFT_TRY(copy(cl, command, slot * program->slot_stride));
+                XFT_TRY(copy(cl, command, slot * program->slot_stride, event));
                 break;
             case XFT_COMMAND_BARRIER:
                 device->counters.barriers++;
@@ -206,10 +206,11 @@ xft_status xft_cl_wait(xft_device *device, uint64_t ticket) {
     return xft_cl_note(device, xft_cl_status(code, "clWaitForEvents"));
 }
 
+/* A submit that failed is not done: the wait tells. */
 bool xft_cl_done(xft_device *device, uint64_t ticket) {
     const xft_cl_device *cl = device->impl;
     for (uint32_t i = 0; i < cl->pending_count && cl->pending[i].ticket <= ticket; i++)
-        if (state_of(cl->pending[i].event) > CL_COMPLETE) return false;
+        if (state_of(cl->pending[i].event) != CL_COMPLETE) return false;
     return true;
 }
 
