@@ -63,6 +63,30 @@ PARAMS(xft_add_params)
     uint groups;
 END_PARAMS(xft_add_params)
 
+/* ---- products ---- */
+
+PARAMS(xft_gemm_params)
+    uint M;
+    uint N;
+    uint K;
+    uint ld_a;
+    uint ld_b;
+    uint ld_c;
+    uint accumulate;
+END_PARAMS(xft_gemm_params)
+
+PARAMS(xft_grouped_gemm_params)
+    uint M;                /* NT, NN: R, the rows of a and c, of all experts together */
+    uint N;
+    uint K;                /* TN: R, the rows of a and b */
+    uint ld_a;
+    uint ld_b;
+    uint ld_c;
+    uint b_rows;           /* rows of one expert's matrix in b (NT: N, NN: K); TN: 0 */
+    uint experts;
+    uint accumulate;
+END_PARAMS(xft_grouped_gemm_params)
+
 #if !defined(XFT_GLSL) && !defined(__OPENCL_VERSION__)
 #undef uint
 #endif

@@ -1,0 +1,31 @@
+/* Which form of a product runs, and with which tile: the one place that decides it. */
+#ifndef XFT_RUNTIME_OPS_GEMM_CHOICE_H
+#define XFT_RUNTIME_OPS_GEMM_CHOICE_H
+
+#include "record.h"
+
+/* A product as the choice sees it. Grouped products: M (NT, NN) or K (TN) is the rows of all experts together. */
+typedef struct xft_gemm_problem {
+    xft_form form;
+    xft_dtype a, b, c;
+    uint32_t M, N, K;
+    uint32_t experts; /* 0: a plain product */
+} xft_gemm_problem;
+
+enum { XFT_GEMM_TILE_CONSTANTS = 8 };
+
+typedef struct xft_gemm_choice {
+    const char *variant;                    /* as in ops.def; "" for the plain form */
+    uint32_t wg;                            /* constant WG */
+    uint32_t tile[XFT_GEMM_TILE_CONSTANTS]; /* the row's constants after DT_C, in its order */
+    uint32_t rows, columns;                 /* of c, per work-group */
+} xft_gemm_choice;
+
+/* The choice for this problem on this device. Depends on the device's info and the problem only. */
+xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem);
+
+/* Tests, benchmark and tuner: products that this thread records from now on take the form `variant` ("plain" or a name
+ * of ops.def) where device and problem permit it; NULL: the choice above again. */
+void xft_gemm_force(const char *variant);
+
+#endif
