@@ -1,5 +1,7 @@
 #include "op_check.h"
 
+#include "stream.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -209,6 +211,100 @@ static void compare_runs(const image *m, const case_buffer *b, op_result *result
         }
 }
 
+/* ---- Declarations are true ---- */
+
+enum { DECLARED_BYTES = 1 << 20, DECLARED_DISPATCHES = 64 };
+
+/* How an op of the recording declares to use the element of a tensor's memory that begins at byte `at`. */
+static uint32_t declared(const xft_recorded *op, const image *m, uint64_t at) {
+    uint32_t access = 0;
+    for (uint32_t i = 0; i < op->range_count; i++) {
+        const xft_range *r = &op->ranges[i];
+        if (r->buffer == m->wide.buffer && r->begin <= m->wide.offset + at && m->wide.offset + at < r->end)
+            access |= r->access;
+    }
+    return access;
+}
+
+/* Runs one command of the recording alone. */
+static xft_status run_alone(const xft_stream *stream, const xft_command *command) {
+    const uint32_t cut = 1;
+    xft_program program = {.device = stream->device,
+                           .commands = command,
+                           .count = 1,
+                           .cuts = &cut,
+                           .cut_count = 1,
+                           .slots = 1,
+                           .op_count = stream->op_count};
+    uint64_t ticket;
+    XFT_TRY(stream->device->driver->program_create(&program));
+    xft_status status = stream->device->driver->submit(&program, 0, &ticket);
+    if (status == XFT_OK) status = stream->device->driver->wait(stream->device, ticket);
+    stream->device->driver->program_destroy(&program);
+    return status;
+}
+
+/* One dispatch on what `start` holds. Afterwards `start` holds what the next one finds. */
+static xft_status check_dispatch(const op_case *c, image *images, const xft_stream *stream, const xft_command *command,
+                                 op_result *result) {
+    static const uint16_t poison = 0xfff1; /* NaN as f32 (twice), bf16, f16; and no row number */
+    const xft_recorded *op = &stream->ops[command->op_index];
+    for (uint32_t i = 0; i < c->count; i++) {
+        image *m = &images[i];
+        if (c->buffers[i].rank == 0) continue;
+        uint32_t size = xft_dtype_size(m->wide.dtype);
+        memcpy(m->result, m->start, image_bytes(m));
+        for (uint64_t at = 0; at < image_bytes(m); at += size)
+            if (!(declared(op, m, at) & XFT_READ))
+                for (uint32_t b = 0; b < size; b += 2) memcpy(m->result + at + b, &poison, 2);
+        XFT_TRY(xft_tensor_write(&m->wide, m->wide.dtype, m->result));
+    }
+    XFT_TRY(run_alone(stream, command));
+    for (uint32_t i = 0; i < c->count; i++) {
+        image *m = &images[i];
+        if (c->buffers[i].rank == 0) continue;
+        uint32_t size = xft_dtype_size(m->wide.dtype);
+        XFT_TRY(xft_tensor_read(&m->wide, m->wide.dtype, m->result));
+        for (uint64_t at = 0; at < image_bytes(m); at += size) {
+            uint32_t access = declared(op, m, at), poisoned = poison * 0x10001u;
+            bool is_poison = !memcmp(m->result + at, &poisoned, size);
+            bool same = access & XFT_READ ? !memcmp(m->result + at, m->start + at, size) : is_poison;
+            if (!(access & XFT_WRITE) && !same) {
+                fail(result, "dispatch of %s wrote %s at byte %llu, which it does not declare as written", op->name,
+                     c->buffers[i].name, (unsigned long long)at);
+                return XFT_OK;
+            }
+            /* declared as written only, and left alone: the old content stays */
+            if (access & XFT_WRITE && (access & XFT_READ || !is_poison)) memcpy(m->start + at, m->result + at, size);
+        }
+    }
+    return XFT_OK;
+}
+
+static xft_status check_declarations(const op_case *c, image *images, const xft_stream *stream, op_result *result) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < c->count; i++) bytes += c->buffers[i].rank ? image_bytes(&images[i]) : 0;
+    if (bytes > DECLARED_BYTES || stream->command_count > DECLARED_DISPATCHES) return XFT_OK;
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->buffers[i].rank) fill_start(&images[i], &c->buffers[i], 0);
+    for (uint32_t i = 0; i < stream->command_count; i++)
+        if (stream->commands[i].kind == XFT_COMMAND_DISPATCH)
+            XFT_TRY(check_dispatch(c, images, stream, &stream->commands[i], result));
+    for (uint32_t i = 0; i < c->count; i++) {
+        image *m = &images[i];
+        const case_buffer *b = &c->buffers[i];
+        for (uint64_t row = 0; b->expected && row < m->rows; row++)
+            for (uint32_t column = 0; column < m->cols; column++) {
+                uint32_t alone = stored(m, m->start, row, column), together = stored(m, m->first, row, column);
+                if (alone == together || isnan(b->expected[row * m->cols + column])) continue;
+                fail(result, "%s[%llu,%u] is %08x, but %08x when memory that no dispatch declares as read holds NaN",
+                     b->name, (unsigned long long)row, column, together, alone);
+                return XFT_OK;
+            }
+    }
+    return XFT_OK;
+}
+
 /* ---- Running ---- */
 
 static xft_status prepare(op_checker *k, const op_case *c, image *images, xft_tensor *tensors) {
@@ -284,6 +380,7 @@ void op_check(op_checker *k, const op_case *c, op_result *result) {
         ready = !run_once(c, images, stream, run);
         if (ready) judge(k, c, images, run, result);
     }
+    if (ready) ready = !check_declarations(c, images, stream, result);
     if (!ready) fail(result, "%s", xft_error());
     xft_stream_destroy(stream);
     xft_arena_release(k->arena, mark);

@@ -4,7 +4,9 @@
  *   - recording and running succeed, and the hazard checker of the runtime is content;
  *   - every compared element is finite and the normalised mean squared error against double is within tolerance;
  *   - inputs are unchanged bit for bit, their padding included, and the canaries between tensors stand;
- *   - a replay from the same start, with another poison, gives the same bits.
+ *   - a replay from the same start, with another poison, gives the same bits;
+ *   - its dispatches, run one at a time, change no memory that they do not declare as written, and give the same bits
+ *     when all memory that they do not declare as read holds NaN (up to a limit of size, as it moves all memory often).
  */
 #ifndef XFT_TESTS_OP_CHECK_H
 #define XFT_TESTS_OP_CHECK_H
