@@ -178,39 +178,40 @@ typedef struct xft_router_config {
     uint32_t layer;         /* keys the noise */
 } xft_router_config;
 
-/* Floats of router state per token: a, g, s, n, z, p, each E' wide, one after the other. */
+/* Floats of router state per token: a, g, s, n, z, p and ds/d(Wn x), each E' wide, one after the other: 7 E'. */
 XFT_API uint32_t xft_router_state_width(const xft_router_config *config);
 
 /* From h f32 [T,2E'] = (W1 x | Wn x) (without noise, [T,E'] = W1 x) and w2 f32 [E',E'] (NULL: linear gate):
- * state f32 [T,6E'], picks u32 [T,k] (routed experts from 0, largest first), weights f32 [T,K] = w_0, r_1 … r_k
+ * state f32 [T,7E'] (xft_router_state_width), picks u32 [T,k] (routed experts from 0, largest first), weights f32 [T,K] = w_0, r_1 … r_k
  * (vanilla: r_1 … r_K). stored_noise f32 [T,E'] (XFT_NOISE_STORED) or NULL. step: u32 [16], the step block; its
- * noise_scale multiplies s. Rows that are not valid (segments) get weights 0 and picks UINT32_MAX. */
+ * noise_scale multiplies s. Rows that are not valid (segments) get state and weights 0 and picks UINT32_MAX. */
 XFT_API xft_status xft_router(xft_stream *stream, const xft_router_config *config, const xft_tensor *h,
                               const xft_tensor *w2, const xft_tensor *stored_noise, const xft_tensor *segments,
                               const xft_tensor *step, const xft_tensor *state, const xft_tensor *picks,
                               const xft_tensor *weights);
 
 /* Balance statistics and loss: stats f32 [3,E'] = importance, load, tokens per routed expert; coefficients f32 [2,E'] =
- * c_imp, c_load (dL_bal/dv, scaled by the step block's balance_scale); loss f32 [1] += balance_scale * L_bal. */
+ * c_imp, c_load (dL_bal/dv, scaled by the step block's balance_scale); loss f32 [1] += balance_scale * L_bal.
+ * scratch f32 [C,3E'] for any C >= 1 (more is faster: about one row for 64 tokens, up to 256). */
 XFT_API xft_status xft_router_balance(xft_stream *stream, const xft_router_config *config, const xft_tensor *state,
-                                      const xft_tensor *picks, const xft_tensor *segments, const xft_tensor *step,
+                                      const xft_tensor *segments, const xft_tensor *step, const xft_tensor *scratch,
                                       const xft_tensor *stats, const xft_tensor *coefficients, const xft_tensor *loss);
 
 /* Backward of router and balance loss. dots f32 [R] (of swiglu_backward: u_e per grouped row), inverse u32 [T,K] (of
  * group). Gives dh f32 [T,2E'] ([T,E'] without noise), the gradient of h (before tanh and softplus), and dg f32
  * [T,E'], that of g: dW2 = dg^T a (a: the first E' columns of state), d(W1|Wn) = dh^T x, dx += dh (W1|Wn). */
 XFT_API xft_status xft_router_backward(xft_stream *stream, const xft_router_config *config, const xft_tensor *dots,
-                                       const xft_tensor *inverse, const xft_tensor *state, const xft_tensor *picks,
-                                       const xft_tensor *w2, const xft_tensor *coefficients,
-                                       const xft_tensor *segments, const xft_tensor *dh, const xft_tensor *dg);
+                                       const xft_tensor *inverse, const xft_tensor *state, const xft_tensor *w2,
+                                       const xft_tensor *coefficients, const xft_tensor *segments,
+                                       const xft_tensor *dh, const xft_tensor *dg);
 
-/* Sorts the valid tokens by expert. offsets u32 [E+1]; source u32 [R]: grouped row -> t*K + slot, rows of an expert in
- * order of tokens; inverse u32 [T,K]: (t, slot) -> grouped row, UINT32_MAX where there is none; counts u32 [E] is
- * scratch; used u32 [E] |= got a token, when the step block's marks_used is set. Slot 0 is the shared expert. */
+/* Sorts the tokens by expert; those without picks (not valid) go nowhere. offsets u32 [E+1]; source u32 [R]: grouped row
+ * -> t*K + slot, rows of an expert in order of tokens, UINT32_MAX from offsets[E] on; inverse u32 [T,K]: (t, slot) ->
+ * grouped row, UINT32_MAX where there is none; scratch u32 [C,E] for any C >= 1, as in router_balance; used u32 [E] (may
+ * be NULL) |= got a token, when the step block's marks_used is set. Slot 0 is the shared expert. */
 XFT_API xft_status xft_expert_group(xft_stream *stream, const xft_router_config *config, const xft_tensor *picks,
-                                    const xft_tensor *segments, const xft_tensor *step, const xft_tensor *counts,
-                                    const xft_tensor *offsets, const xft_tensor *source, const xft_tensor *inverse,
-                                    const xft_tensor *used);
+                                    const xft_tensor *step, const xft_tensor *scratch, const xft_tensor *offsets,
+                                    const xft_tensor *source, const xft_tensor *inverse, const xft_tensor *used);
 
 /* y[r,:] = x[source[r] / K, :] for the rows below offsets[E]; x d:[T,H], y d:[R,H] */
 XFT_API xft_status xft_gather_rows(xft_stream *stream, const xft_tensor *x, const xft_tensor *source,
