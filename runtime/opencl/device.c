@@ -103,9 +103,9 @@ xft_status xft_cl_memory(xft_device *device, uint64_t *total, uint64_t *availabl
     const xft_cl_device *cl = device->impl;
     *total = device->info.memory_bytes;
     *available = *total > cl->allocated ? *total - cl->allocated : 0;
-    /* AMD tells the free memory in KiB; another driver refuses the question */
-    size_t free_kib[2] = {0, 0};
-    *told = !xft_cl.clGetDeviceInfo(cl->id, CL_DEVICE_GLOBAL_FREE_MEMORY_AMD, sizeof free_kib, free_kib, NULL);
+    size_t free_kib[2] = {0, 0}; /* in all, and the largest block */
+    *told = xft_cl_has_extension(cl->id, "cl_amd_device_attribute_query") &&
+            !xft_cl.clGetDeviceInfo(cl->id, CL_DEVICE_GLOBAL_FREE_MEMORY_AMD, sizeof free_kib, free_kib, NULL);
     if (*told && (uint64_t)free_kib[0] * 1024 < *available) *available = (uint64_t)free_kib[0] * 1024;
     return XFT_OK;
 }

@@ -38,38 +38,35 @@ static uint64_t number(cl_device_id id, cl_device_info what) {
     return value;
 }
 
-static bool has_extension(const char *extensions, const char *name) {
-    size_t length = strlen(name);
-    for (const char *at = extensions; (at = strstr(at, name)); at += length)
-        if ((at == extensions || at[-1] == ' ') && (at[length] == ' ' || at[length] == 0)) return true;
-    return false;
-}
-
-static char *device_extensions(cl_device_id id) {
-    size_t size = 0;
-    if (xft_cl.clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &size)) size = 0;
+bool xft_cl_has_extension(cl_device_id id, const char *name) {
+    size_t size = 0, length = strlen(name);
+    if (xft_cl.clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &size)) return false;
     char *text = calloc(size + 1, 1);
-    if (text && size && xft_cl.clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, size, text, NULL)) *text = 0;
-    return text;
+    bool found = false;
+    if (text && !xft_cl.clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, size, text, NULL))
+        for (const char *at = text; !found && (at = strstr(at, name)); at += length)
+            found = (at == text || at[-1] == ' ') && (at[length] == ' ' || at[length] == 0);
+    free(text);
+    return found;
 }
 
-static void find_pci(cl_device_id id, const char *extensions, xft_device_info *info) {
+static void find_pci(cl_device_id id, xft_device_info *info) {
     cl_device_pci_bus_info_khr khr;
-    if (has_extension(extensions, "cl_khr_pci_bus_info") &&
+    if (xft_cl_has_extension(id, "cl_khr_pci_bus_info") &&
         !xft_cl.clGetDeviceInfo(id, CL_DEVICE_PCI_BUS_INFO_KHR, sizeof khr, &khr, NULL)) {
         info->pci[0] = khr.pci_domain;
         info->pci[1] = khr.pci_bus;
         info->pci[2] = khr.pci_device;
         info->pci[3] = khr.pci_function;
         info->has_pci = true;
-    } else if (has_extension(extensions, "cl_nv_device_attribute_query")) {
+    } else if (xft_cl_has_extension(id, "cl_nv_device_attribute_query")) {
         uint32_t slot = (uint32_t)number(id, CL_DEVICE_PCI_SLOT_ID_NV);
         info->pci[0] = (uint32_t)number(id, XFT_CL_DEVICE_PCI_DOMAIN_ID_NV);
         info->pci[1] = (uint32_t)number(id, CL_DEVICE_PCI_BUS_ID_NV);
         info->pci[2] = slot >> 3;
         info->pci[3] = slot & 7;
         info->has_pci = true;
-    } else if (has_extension(extensions, "cl_amd_device_attribute_query")) {
+    } else if (xft_cl_has_extension(id, "cl_amd_device_attribute_query")) {
         cl_device_topology_amd amd;
         if (xft_cl.clGetDeviceInfo(id, CL_DEVICE_TOPOLOGY_AMD, sizeof amd, &amd, NULL) ||
             amd.raw.type != CL_DEVICE_TOPOLOGY_TYPE_PCIE_AMD)
@@ -145,14 +142,10 @@ void xft_cl_describe(cl_platform_id platform, cl_device_id id, xft_device_info *
     info->timestamps = true;
     info->alignment = number(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
     if (info->alignment < 512) info->alignment = 512;
-    char *extensions = device_extensions(id);
-    if (extensions) {
-        info->fp16_arithmetic = has_extension(extensions, "cl_khr_fp16");
-        info->has_uuid = has_extension(extensions, "cl_khr_device_uuid") &&
-                         !xft_cl.clGetDeviceInfo(id, CL_DEVICE_UUID_KHR, sizeof info->uuid, info->uuid, NULL);
-        find_pci(id, extensions, info);
-    }
-    free(extensions);
+    info->fp16_arithmetic = xft_cl_has_extension(id, "cl_khr_fp16");
+    info->has_uuid = xft_cl_has_extension(id, "cl_khr_device_uuid") &&
+                     !xft_cl.clGetDeviceInfo(id, CL_DEVICE_UUID_KHR, sizeof info->uuid, info->uuid, NULL);
+    find_pci(id, info);
     find_reason(id, info, info->reason, sizeof info->reason);
     info->usable = !*info->reason;
 }

@@ -32,7 +32,6 @@
     F(clReleaseProgram)                                                                                                \
     F(clCreateKernel)                                                                                                  \
     F(clSetKernelArg)                                                                                                  \
-    F(clGetKernelWorkGroupInfo)                                                                                        \
     F(clReleaseKernel)                                                                                                 \
     F(clEnqueueNDRangeKernel)                                                                                          \
     F(clEnqueueReadBuffer)                                                                                             \
@@ -112,6 +111,8 @@ void xft_cl_describe(cl_platform_id platform, cl_device_id id, xft_device_info *
 /* A text of platform or device in a buffer of `size` bytes; "" when the driver does not tell. */
 void xft_cl_platform_text(cl_platform_id platform, cl_platform_info what, char *text, size_t size);
 void xft_cl_device_text(cl_device_id id, cl_device_info what, char *text, size_t size);
+
+bool xft_cl_has_extension(cl_device_id id, const char *name);
 
 /* Compiled programs on disk. A key is 32 hexadecimal digits. */
 typedef struct xft_cl_key {
