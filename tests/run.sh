@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# tests/run.sh [--device NAME] [--only SUITE]
+#
+# Installs what is missing (Debian), builds in ./build, runs the suites on the devices of the table below, prints op x
+# device x cases x worst error / tolerance, and exits 1 when anything failed, a device or a case is absent.
+#
+#   --device NAME   a device of the table, or any name that xft_device_open takes (then with the whole grid of cases)
+#   --only SUITE    one of the suites listed at the end of this file
+#
+# XFT_BUILD: the build folder (default: build). XFT_NO_INSTALL=1: fail instead of installing.
+set -u -o pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+build=${XFT_BUILD:-$root/build}
+logs=$build/test-logs
+only_device= only_suite=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --device) only_device=${2:?--device needs a name}; shift 2 ;;
+    --only) only_suite=${2:?--only needs a suite}; shift 2 ;;
+    *) sed -n '2,11p' "$0" | cut -c 3-; exit 2 ;;
+    esac
+done
+
+# ---- What a bare Debian 12 lacks ------------------------------------------------------------------------------------
+packages="gcc libc6-dev cmake ninja-build pkg-config libcriterion-dev libvulkan-dev opencl-headers ocl-icd-opencl-dev
+    glslang-tools spirv-tools vulkan-validationlayers mesa-vulkan-drivers mesa-opencl-icd pocl-opencl-icd oclgrind
+    libopenblas-dev libclblast-dev valgrind ca-certificates libjansson-dev libpcre2-dev libutf8proc-dev"
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+install_missing() {
+    local missing=() package
+    for package in $packages; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    echo "installing: ${missing[*]}"
+    [ "${XFT_NO_INSTALL:-}" = 1 ] && return 1
+    as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq \
+        --no-install-recommends "${missing[@]}" >"$logs/apt.log" 2>&1 || { tail -5 "$logs/apt.log"; return 1; }
+}
+
+# SwiftShader comes inside chromium-common, which is unpacked and not installed. Kept from run to run.
+swiftshader=${XFT_SWIFTSHADER:-$build/swiftshader}
+fetch_swiftshader() {
+    [ -e "$swiftshader/usr/lib/chromium/vk_swiftshader_icd.json" ] && return
+    mkdir -p "$swiftshader" && cd "$swiftshader" || return 1
+    { apt-get download chromium-common || { as_root apt-get update -qq && apt-get download chromium-common; }; } \
+        >"$logs/swiftshader.log" 2>&1 && dpkg -x chromium-common_*.deb . && rm -f chromium-common_*.deb
+    local status=$?
+    cd "$root" || return 1
+    return $status
+}
+
+# ---- Devices: name, cases, name for xft_device_open, environment ----------------------------------------------------
+arch=$(uname -m)
+icd=/usr/share/vulkan/icd.d
+vendors=/etc/OpenCL/vendors
+devices="
+lavapipe     full   vulkan:0  VK_ICD_FILENAMES=$icd/lvp_icd.$arch.json
+pocl         full   opencl:0  OCL_ICD_VENDORS=$vendors/pocl.icd
+rusticl      small  opencl:0  OCL_ICD_VENDORS=$vendors/rusticl.icd RUSTICL_ENABLE=llvmpipe
+swiftshader  small  vulkan:0  VK_ICD_FILENAMES=$swiftshader/usr/lib/chromium/vk_swiftshader_icd.json
+lavapipe-4   small  vulkan:0  VK_ICD_FILENAMES=$icd/lvp_icd.$arch.json LP_NATIVE_VECTOR_WIDTH=128
+lavapipe-16  small  vulkan:0  VK_ICD_FILENAMES=$icd/lvp_icd.$arch.json LP_NATIVE_VECTOR_WIDTH=512
+"
+if [ -n "$only_device" ]; then
+    row=$(grep -E "^$only_device " <<<"$devices")
+    devices=${row:-"$only_device full $only_device XFT_TEST=1"}
+fi
+
+# each_device FUNCTION…: calls it with name, set and device; the environment is set meanwhile.
+each_device() {
+    local name set device environment
+    while read -r name set device environment; do
+        [ -n "$name" ] || continue
+        # shellcheck disable=SC2086
+        (export $environment; "$@" "$name" "$set" "$device" </dev/null) || failures=$((failures + 1))
+    done <<<"$devices"
+}
+
+# ---- Results --------------------------------------------------------------------------------------------------------
+failures=0 passed=0 failed=0
+synthesis=$logs/synthesis
+begin() { printf '\n==== %s\n' "$*"; }
+check() { # check NAME COMMAND…: one plain check, counted
+    local name=$1
+    shift
+    if "$@"; then
+        echo "ok       $name"
+        echo "1 0" >>"$synthesis"
+    else
+        echo "FAILED   $name"
+        echo "0 1" >>"$synthesis"
+        return 1
+    fi
+}
+
+criterion() { # criterion LABEL PROGRAM: a Criterion suite; its own synthesis line is counted
+    local log=$logs/$1.log
+    "$2" --color=never -j2 --timeout 1200 2>&1 | tee "$log"
+    local status=${PIPESTATUS[0]}
+    local line
+    line=$(grep 'Synthesis: Tested' "$log" | tail -1)
+    if [ -z "$line" ]; then
+        echo "FAILED   $1: no synthesis"
+        echo "0 1" >>"$synthesis"
+        return 1
+    fi
+    sed -E 's/.*Passed: ([0-9]+).*Failing: ([0-9]+).*Crashing: ([0-9]+).*/\1 \2 \3/' <<<"$line" |
+        awk '{ print $1, $2 + $3 }' >>"$synthesis"
+    return "$status"
+}
+
+# ---- Suites ---------------------------------------------------------------------------------------------------------
+ops_on() {
+    begin "ops on $1 ($2 cases)"
+    XFT_TEST_LABEL=$1 XFT_TEST_SET=$2 XFT_TEST_DEVICE=$3 XFT_TEST_REPORT=$logs/ops.report \
+        criterion "ops-$1" "$build/tests/xft_test_ops"
+}
+
+suite_ops() {
+    : >"$logs/ops.report"
+    each_device ops_on
+    begin "op x device: cases, worst error / tolerance (normalised mean squared error against double)"
+    check "every op has passing cases on every device" awk -v names="$(awk '{ printf "%s ", $1 }' <<<"$devices")" \
+        -f tests/table.awk "$build/tests/op_functions.def" "$logs/ops.report" || failures=$((failures + 1))
+    "$build/tests/xft_opcheck" --exceptions
+}
+
+runtime_on() {
+    begin "runtime on $1"
+    XFT_TEST_DEVICE=$3 criterion "runtime-$1" "$build/tests/xft_test_runtime"
+}
+
+suite_runtime() { each_device runtime_on; }
+
+suites="runtime ops"
+if [ -n "$only_suite" ]; then
+    declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
+    suites=$only_suite
+fi
+
+# ---- Run ------------------------------------------------------------------------------------------------------------
+mkdir -p "$logs"
+: >"$synthesis"
+started=$(date +%s)
+begin "build"
+install_missing || { echo "FAILED: cannot install what is missing"; exit 1; }
+fetch_swiftshader || { echo "FAILED: cannot fetch SwiftShader"; failures=1; }
+cmake -S . -B "$build" -G Ninja >"$logs/cmake.log" 2>&1 || { tail -20 "$logs/cmake.log"; exit 1; }
+ninja -C "$build" >"$logs/ninja.log" 2>&1 || { grep -E 'error|FAILED' -A5 "$logs/ninja.log" | head -40; exit 1; }
+for suite in $suites; do
+    "suite_$suite"
+    echo "($suite: $(($(date +%s) - started)) s since the start)"
+done
+read -r passed failed <<<"$(awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }' "$synthesis")"
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ] && [ "$failures" = 0 ]
