@@ -30,8 +30,11 @@ int main(int argc, char **argv) {
             debug |= XFT_DEBUG_SEPARATE_BUFFERS;
         else if (!strcmp(argv[i], "--missing"))
             missing = true;
+        else if (!strcmp(argv[i], "--exceptions"))
+            return op_print_exceptions(), 0;
         else {
-            fprintf(stderr, "usage: %s [--device NAME] [--op NAME] [--set small|full] [--separate] [--missing]\n",
+            fprintf(stderr, "usage: %s [--device NAME] [--op NAME] [--set small|full] [--separate] [--missing] "
+                            "[--exceptions]\n",
                     argv[0]);
             return 2;
         }

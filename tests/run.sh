@@ -108,7 +108,7 @@ criterion() { # criterion LABEL PROGRAM: a Criterion suite; its own synthesis li
         echo "0 1" >>"$synthesis"
         return 1
     fi
-    sed -E 's/.*Passed: ([0-9]+).*Failing: ([0-9]+).*Crashing: ([0-9]+).*/\1 \2 \3/' <<<"$line" |
+    sed -E 's/.*Passing: ([0-9]+).*Failing: ([0-9]+).*Crashing: ([0-9]+).*/\1 \2 \3/' <<<"$line" |
         awk '{ print $1, $2 + $3 }' >>"$synthesis"
     return "$status"
 }
