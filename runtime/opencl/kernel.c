@@ -1,4 +1,5 @@
 /* Compiling: prelude and kernel text with the constants as -D options, or the binary kept from an earlier run. */
+#include "cache.h"
 #include "opencl.h"
 
 #include <stdio.h>
@@ -15,24 +16,24 @@ static void write_options(const xft_kernel *kernel, char *options, size_t size) 
 }
 
 /* Everything a binary depends on. The texts of the driver change with an update, and so does the key. */
-static xft_cl_key binary_key(const xft_cl_device *cl, const xft_kernel_source *source, const char *options) {
+static xft_cache_key binary_key(const xft_cl_device *cl, const xft_kernel_source *source, const char *options) {
     static const cl_device_info of_device[] = {CL_DEVICE_NAME, CL_DEVICE_VENDOR, CL_DEVICE_VERSION, CL_DRIVER_VERSION};
-    xft_cl_key key;
+    xft_cache_key key;
     char text[512];
-    xft_cl_key_start(&key);
+    xft_cache_key_start(&key);
     for (size_t i = 0; i < sizeof of_device / sizeof *of_device; i++) {
         xft_cl_device_text(cl->id, of_device[i], text, sizeof text);
-        xft_cl_key_add(&key, text, strlen(text));
+        xft_cache_key_add(&key, text, strlen(text));
     }
     xft_cl_platform_text(cl->platform, CL_PLATFORM_NAME, text, sizeof text);
-    xft_cl_key_add(&key, text, strlen(text));
+    xft_cache_key_add(&key, text, strlen(text));
     xft_cl_platform_text(cl->platform, CL_PLATFORM_VERSION, text, sizeof text);
-    xft_cl_key_add(&key, text, strlen(text));
+    xft_cache_key_add(&key, text, strlen(text));
     uint64_t prelude_size;
     const unsigned char *prelude = xft_opencl_prelude(&prelude_size);
-    xft_cl_key_add(&key, prelude, (size_t)prelude_size);
-    xft_cl_key_add(&key, source->data, (size_t)source->size);
-    xft_cl_key_add(&key, options, strlen(options));
+    xft_cache_key_add(&key, prelude, (size_t)prelude_size);
+    xft_cache_key_add(&key, source->data, (size_t)source->size);
+    xft_cache_key_add(&key, options, strlen(options));
     return key;
 }
 
@@ -80,9 +81,9 @@ static xft_status check_kernel(const xft_kernel *kernel, cl_program program) {
 
 /* NULL when the driver does not take the binary: then it is compiled again. */
 static cl_program build_binary(const xft_cl_device *cl, const xft_kernel *kernel, const char *dir,
-                               const xft_cl_key *key, const char *options) {
+                               const xft_cache_key *key, const char *options) {
     size_t bytes;
-    unsigned char *data = xft_cl_cache_load(dir, key, &bytes);
+    unsigned char *data = xft_cache_load(dir, "opencl", key, &bytes);
     if (!data) return NULL;
     const unsigned char *binary = data;
     cl_int code, taken = CL_SUCCESS;
@@ -96,7 +97,7 @@ static cl_program build_binary(const xft_cl_device *cl, const xft_kernel *kernel
 }
 
 /* A program has one binary per device of its context, and an application's context may have several. */
-static void keep_binary(const xft_cl_device *cl, const char *dir, const xft_cl_key *key, cl_program program) {
+static void keep_binary(const xft_cl_device *cl, const char *dir, const xft_cache_key *key, cl_program program) {
     cl_uint count = 0;
     if (xft_cl.clGetProgramInfo(program, CL_PROGRAM_NUM_DEVICES, sizeof count, &count, NULL) || count == 0) return;
     cl_device_id *devices = calloc(count, sizeof *devices);
@@ -111,7 +112,7 @@ static void keep_binary(const xft_cl_device *cl, const char *dir, const xft_cl_k
     for (cl_uint i = 0; i < count; i++) /* not every driver skips a null pointer, as the standard says */
         if (sizes[i] && !(binaries[i] = malloc(sizes[i]))) goto done;
     if (xft_cl.clGetProgramInfo(program, CL_PROGRAM_BINARIES, count * sizeof *binaries, binaries, NULL)) goto done;
-    xft_cl_cache_store(dir, key, binaries[own], sizes[own]);
+    xft_cache_store(dir, "opencl", key, binaries[own], sizes[own]);
 done:
     for (cl_uint i = 0; binaries && i < count; i++) free(binaries[i]);
     free(binaries);
@@ -126,7 +127,7 @@ xft_status xft_cl_kernel_create(xft_device *device, xft_kernel *kernel) {
     char options[OPTIONS_SIZE];
     write_options(kernel, options, sizeof options);
     const char *dir = device->cache_dir;
-    xft_cl_key key = {{0, 0}};
+    xft_cache_key key = {{0, 0}};
     cl_program program = NULL;
     if (dir) {
         key = binary_key(cl, source, options);

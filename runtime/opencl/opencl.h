@@ -113,21 +113,6 @@ void xft_cl_platform_text(cl_platform_id platform, cl_platform_info what, char *
 void xft_cl_device_text(cl_device_id id, cl_device_info what, char *text, size_t size);
 
 bool xft_cl_has_extension(cl_device_id id, const char *name);
-
-/* Compiled programs on disk. A key is 32 hexadecimal digits. */
-typedef struct xft_cl_key {
-    uint64_t word[2];
-} xft_cl_key;
-
-void xft_cl_key_start(xft_cl_key *key);
-void xft_cl_key_add(xft_cl_key *key, const void *data, size_t bytes);
-
-/* The stored bytes of that key, to be freed, or NULL: there is none, or the file is damaged or of something else. */
-unsigned char *xft_cl_cache_load(const char *dir, const xft_cl_key *key, size_t *bytes);
-
-/* Stores; a failure only means that the next run compiles again. */
-void xft_cl_cache_store(const char *dir, const xft_cl_key *key, const void *data, size_t bytes);
-
 /* The functions of the driver's table. kernel->impl is a cl_program: kernel objects, which hold arguments, belong to a
  * dispatch (program.c). */
 xft_status xft_cl_enumerate(xft_device_info **list, uint32_t *count);

@@ -1,29 +1,34 @@
-/* Compiled programs on disk: one file per key, written under another name and renamed, so that a reader sees all of a
- * file or nothing. What is not exactly what was written (length, key, checksum) counts as absent. */
-#include "opencl.h"
+/* One file per key, written under another name and renamed, so that a reader sees all of a file or nothing. What is
+ * not exactly what was written (length, key, checksum) counts as absent. */
+#include "cache.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(_WIN32)
+#include <process.h>
+#define getpid _getpid
+#else
 #include <unistd.h>
+#endif
 
-static const char magic[8] = "xft-cl1";
+static const char magic[8] = "xft-gpu";
 
 typedef struct header {
     char magic[8];
-    xft_cl_key key;
+    xft_cache_key key;
     uint64_t bytes;
-    xft_cl_key sum; /* over the bytes */
+    xft_cache_key sum; /* over the bytes */
 } header;
 
 /* Two FNV-1a hashes with different starts; the second also turns its state, so that they do not collide together. */
-void xft_cl_key_start(xft_cl_key *key) {
+void xft_cache_key_start(xft_cache_key *key) {
     key->word[0] = 0xcbf29ce484222325u;
     key->word[1] = 0x9e3779b97f4a7c15u;
 }
 
-void xft_cl_key_add(xft_cl_key *key, const void *data, size_t bytes) {
+void xft_cache_key_add(xft_cache_key *key, const void *data, size_t bytes) {
     const unsigned char *byte = data;
     uint64_t a = key->word[0], b = key->word[1];
     for (size_t i = 0; i < bytes; i++) {
@@ -35,21 +40,22 @@ void xft_cl_key_add(xft_cl_key *key, const void *data, size_t bytes) {
     key->word[1] = (b ^ bytes) * 0xff51afd7ed558ccdu;
 }
 
-static void file_name(char *path, size_t size, const char *dir, const xft_cl_key *key, const char *end) {
-    snprintf(path, size, "%s/opencl-%016" PRIx64 "%016" PRIx64 "%s", dir, key->word[0], key->word[1], end);
+static void file_name(char *path, size_t size, const char *dir, const char *driver, const xft_cache_key *key,
+                      const char *end) {
+    snprintf(path, size, "%s/%s-%016" PRIx64 "%016" PRIx64 "%s", dir, driver, key->word[0], key->word[1], end);
 }
 
-static header describe(const xft_cl_key *key, const void *data, size_t bytes) {
+static header describe(const xft_cache_key *key, const void *data, size_t bytes) {
     header h = {.key = *key, .bytes = bytes};
     memcpy(h.magic, magic, sizeof h.magic);
-    xft_cl_key_start(&h.sum);
-    xft_cl_key_add(&h.sum, data, bytes);
+    xft_cache_key_start(&h.sum);
+    xft_cache_key_add(&h.sum, data, bytes);
     return h;
 }
 
-unsigned char *xft_cl_cache_load(const char *dir, const xft_cl_key *key, size_t *bytes) {
+unsigned char *xft_cache_load(const char *dir, const char *driver, const xft_cache_key *key, size_t *bytes) {
     char path[4096];
-    file_name(path, sizeof path, dir, key, ".bin");
+    file_name(path, sizeof path, dir, driver, key, ".bin");
     FILE *file = fopen(path, "rb");
     if (!file) return NULL;
     unsigned char *data = NULL;
@@ -71,11 +77,12 @@ none:
     return NULL;
 }
 
-void xft_cl_cache_store(const char *dir, const xft_cl_key *key, const void *data, size_t bytes) {
-    char path[4096], temporary[4096], end[32];
-    snprintf(end, sizeof end, ".%ld.tmp", (long)getpid());
-    file_name(path, sizeof path, dir, key, ".bin");
-    file_name(temporary, sizeof temporary, dir, key, end);
+void xft_cache_store(const char *dir, const char *driver, const xft_cache_key *key, const void *data, size_t bytes) {
+    static _Thread_local char self; /* its address tells the threads of a process apart */
+    char path[4096], temporary[4096], end[64];
+    snprintf(end, sizeof end, ".%ld.%p.tmp", (long)getpid(), (void *)&self);
+    file_name(path, sizeof path, dir, driver, key, ".bin");
+    file_name(temporary, sizeof temporary, dir, driver, key, end);
     FILE *file = fopen(temporary, "wb");
     if (!file) return;
     header h = describe(key, data, bytes);
