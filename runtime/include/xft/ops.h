@@ -253,15 +253,21 @@ XFT_API xft_status xft_mix_softmax_backward(xft_stream *stream, const xft_tensor
                                             const xft_tensor *da);
 
 /* ---- Optimizers (section 5) ---------------------------------------------------------------------------------------- */
-/* A step: for every gradient xft_sum_squares (or xft_adafactor_statistics, which gives the same sums on the way) into
- * its part of one `partial` tensor; xft_step_begin; for every t-vector xft_step_advance; then the updates. Nothing is
- * applied, and no t advances, when the loss or the norm is not finite, nor for an expert whose used flag is 0. */
+/* A step: for every gradient xft_sum_squares, or xft_adafactor_statistics whose row sums serve as well, into its part of
+ * one `partial` tensor; xft_step_begin; for every t-vector xft_step_advance; then the updates. Nothing is applied, and no
+ * t advances, when loss or norm is not finite, nor for an expert whose used flag is 0.
+ *
+ * Shared by the updates. g d: and w of one shape, [N,K] or [E,N,K]; in a 3-d tensor every entry of the first dimension is
+ * a tensor of its own with its t[e] and used[e] (u32 [E]); else t is u32 [1] and used NULL. w f32, master NULL: plain.
+ * w bf16 with master f32: the master is updated, w is it rounded to nearest. w bf16, master NULL: updated in place,
+ * rounded as `rounding` says (stochastic: Philox ROUNDING keyed by (seed, step, key, row, column)). Weight decay:
+ * w -= lr wd w, before the update. */
 
-/* partial f32 [C]: sums of squares over C equal stretches of g, C >= 1 */
+/* partial f32 [C]: sums of squares over C stretches of rows of g, C >= 1 */
 XFT_API xft_status xft_sum_squares(xft_stream *stream, const xft_tensor *g, const xft_tensor *partial);
 
-/* state u32 [8] (xft_step_state): grad_norm from all of `partial`, clip, skip and the counters; loss and balance are
- * f32 [1] sums of the step, copied into it. step: the step block. */
+/* state u32 [8] (an xft_step_state): grad_norm from all of `partial` (f32), clip, skip and the counters; loss and balance,
+ * f32 [1], are copied into it. step: u32 [16], the step block. */
 XFT_API xft_status xft_step_begin(xft_stream *stream, const xft_tensor *partial, const xft_tensor *loss,
                                   const xft_tensor *balance, const xft_tensor *step, const xft_tensor *state);
 
@@ -269,32 +275,32 @@ XFT_API xft_status xft_step_begin(xft_stream *stream, const xft_tensor *partial,
 XFT_API xft_status xft_step_advance(xft_stream *stream, const xft_tensor *state, const xft_tensor *used,
                                     const xft_tensor *t);
 
-typedef struct xft_adamw_config { float beta1, beta2, eps, weight_decay; } xft_adamw_config;
+typedef struct xft_adamw_config {
+    float beta1, beta2, eps, weight_decay; /* 0.9, 0.999, 1e-8, … */
+} xft_adamw_config;
 
-/* How weights are kept: master NULL and w f32: plain; w bf16 with master f32: the master is updated and w rounded to
- * nearest; w bf16, master NULL: `rounding` says how (stochastic: Philox ROUNDING keyed by (seed, step, key, element)). */
-/* One decoupled AdamW update. g, w, m, v of one shape; experts: [E,N,K] with t and used u32 [E] (one slot per entry of
- * the first dimension); plain tensors: t u32 [1], used NULL. m, v f32. g f32 or bf16. */
+/* One decoupled AdamW update; m, v f32 of the shape of g. */
 XFT_API xft_status xft_adamw(xft_stream *stream, const xft_adamw_config *config, const xft_tensor *g,
                              const xft_tensor *step, const xft_tensor *state, const xft_tensor *t,
                              const xft_tensor *used, const xft_tensor *w, const xft_tensor *master,
                              const xft_tensor *m, const xft_tensor *v, xft_rounding rounding, uint32_t key);
 
-/* Adafactor for matrices. g [N,K] or [E,N,K]: every entry of the first dimension of a 3-d tensor has its own factors.
- * scratch f32, at least xft_adafactor_scratch(g) floats, kept from statistics to update. Statistics also leave
- * rows f32 [E*N]: sums of squares of the rows, to stand in `partial`. */
+/* Adafactor for matrices, in two calls with xft_step_begin between them. scratch: f32, at least
+ * xft_adafactor_scratch(g) elements, free again after each call. rows f32 [E*N] (as a vector) and columns f32 [E,K]: sums
+ * of the squares of g along its rows and columns, kept from the first call to the second. */
 XFT_API uint64_t xft_adafactor_scratch(const xft_tensor *g);
-XFT_API xft_status xft_adafactor_statistics(xft_stream *stream, const xft_tensor *g, const xft_tensor *rows,
-                                            const xft_tensor *scratch);
+XFT_API xft_status xft_adafactor_statistics(xft_stream *stream, const xft_tensor *g, const xft_tensor *scratch,
+                                            const xft_tensor *rows, const xft_tensor *columns);
 
-/* r f32 [E*N], c f32 [E,K] are the factors (row and column means of the squares). */
+/* r f32 [E,N], c f32 [E,K]: the factors, means of the squares over columns and over rows. */
 XFT_API xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xft_tensor *g,
-                                        const xft_tensor *rows, const xft_tensor *scratch, const xft_tensor *step,
-                                        const xft_tensor *state, const xft_tensor *t, const xft_tensor *used,
-                                        const xft_tensor *w, const xft_tensor *master, const xft_tensor *r,
-                                        const xft_tensor *c, xft_rounding rounding, uint32_t key);
+                                        const xft_tensor *rows, const xft_tensor *columns, const xft_tensor *scratch,
+                                        const xft_tensor *step, const xft_tensor *state, const xft_tensor *t,
+                                        const xft_tensor *used, const xft_tensor *w, const xft_tensor *master,
+                                        const xft_tensor *r, const xft_tensor *c, xft_rounding rounding,
+                                        uint32_t key);
 
-/* Adafactor for vectors (norms, biases, mixing coefficients): full second moment s f32 [N], w f32 [N], no decay. */
+/* Adafactor for vectors (norms, biases, mixing coefficients): full second moment s; g, w, s f32 [N]; t u32 [1]; no decay. */
 XFT_API xft_status xft_adafactor_vector(xft_stream *stream, const xft_tensor *g, const xft_tensor *step,
                                         const xft_tensor *state, const xft_tensor *t, const xft_tensor *w,
                                         const xft_tensor *s);
