@@ -73,6 +73,8 @@ PARAMS(xft_gemm_params)
     uint ld_b;
     uint ld_c;
     uint accumulate;
+    uint block_rows;       /* of c, per work-group, for the forms where no constant says it */
+    uint block_columns;
 END_PARAMS(xft_gemm_params)
 
 PARAMS(xft_grouped_gemm_params)
@@ -85,6 +87,8 @@ PARAMS(xft_grouped_gemm_params)
     uint b_rows;           /* rows of one expert's matrix in b (NT: N, NN: K); TN: 0 */
     uint experts;
     uint accumulate;
+    uint block_rows;       /* of c, per work-group, for the forms where no constant says it */
+    uint block_columns;
 END_PARAMS(xft_grouped_gemm_params)
 
 #if !defined(XFT_GLSL) && !defined(__OPENCL_VERSION__)

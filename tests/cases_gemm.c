@@ -116,7 +116,7 @@ static void gemm_case(const plan *plan, xft_form form, types t, bool accumulate,
     if (plan->bench)
         no_expected(&c);
     else {
-        const xft_gemm_params p = {M, N, K, a_cols, b_cols, N, accumulate};
+        const xft_gemm_params p = {M, N, K, a_cols, b_cols, N, accumulate, 0, 0};
         const uint32_t constants[2] = {0, form};
         ref_gemm(&(ref_call){.d = {c.buffers[0].values, c.buffers[1].values, c.buffers[2].expected},
                              .params = &p,

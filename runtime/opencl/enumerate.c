@@ -139,6 +139,7 @@ void xft_cl_describe(cl_platform_id platform, cl_device_id id, xft_device_info *
     uint64_t local = number(id, CL_DEVICE_LOCAL_MEM_SIZE);
     info->local_memory_bytes = local > INT32_MAX ? INT32_MAX : (uint32_t)local;
     info->compute_units = (uint32_t)number(id, CL_DEVICE_MAX_COMPUTE_UNITS);
+    info->native_vector_width = (uint32_t)number(id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
     info->timestamps = true;
     info->alignment = number(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
     if (info->alignment < 512) info->alignment = 512;

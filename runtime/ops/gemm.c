@@ -7,8 +7,14 @@ static uint32_t blocks(uint32_t items, uint32_t size) {
 
 static const char *const form_names[] = {"nt", "nn", "tn"};
 
-/* Fills what every form of a product shares: the choice's variant and constants, flops, bytes. */
-static void product(xft_dispatch *d, const xft_gemm_problem *p, const xft_gemm_choice *choice, uint32_t out) {
+/* Fills what plain and grouped products share: the choice's form, constants and grid, flops, bytes. c is cut into
+ * `row_blocks` in each of `matrices` results. */
+static void product(xft_dispatch *d, const xft_gemm_problem *p, const xft_gemm_choice *choice, uint32_t row_blocks,
+                    uint32_t matrices, uint32_t out) {
+    const uint32_t column_blocks = blocks(p->N, choice->columns);
+    d->groups[0] = choice->rows_first ? row_blocks * matrices : column_blocks;
+    d->groups[1] = choice->rows_first ? column_blocks : row_blocks;
+    d->groups[2] = choice->rows_first ? 1 : matrices;
     d->variant = choice->variant[0] ? choice->variant : NULL;
     const uint32_t head[] = {choice->wg, p->form, p->a, p->b, p->c};
     for (uint32_t i = 0; i < 5; i++) d->constants[i] = head[i];
@@ -40,13 +46,11 @@ xft_status xft_gemm(xft_stream *stream, xft_form form, const xft_tensor *a, cons
                                     .ld_a = a->pitch,
                                     .ld_b = b->pitch,
                                     .ld_c = c->pitch,
-                                    .accumulate = accumulate};
-    xft_dispatch d = {.op = XFT_OP_gemm,
-                      .tensors = {a, b, c},
-                      .params = &params,
-                      .param_size = sizeof params,
-                      .groups = {blocks(problem.N, choice.columns), blocks(problem.M, choice.rows), 1}};
-    product(&d, &problem, &choice, 2);
+                                    .accumulate = accumulate,
+                                    .block_rows = choice.rows,
+                                    .block_columns = choice.columns};
+    xft_dispatch d = {.op = XFT_OP_gemm, .tensors = {a, b, c}, .params = &params, .param_size = sizeof params};
+    product(&d, &problem, &choice, blocks(problem.M, choice.rows), 1, 2);
     return xft_record(stream, &d);
 }
 
@@ -88,15 +92,15 @@ xft_status xft_grouped_gemm(xft_stream *stream, xft_form form, const xft_tensor 
     params.N = problem.N;
     params.K = problem.K;
 
-    /* Rows in blocks: an expert may leave one block partly filled, so R / rows + E blocks are always enough. */
     const xft_gemm_choice choice = xft_gemm_choose(xft_stream_device(stream), &problem);
-    xft_dispatch d = {.op = XFT_OP_grouped_gemm,
-                      .tensors = {a, b, offsets, c},
-                      .params = &params,
-                      .param_size = sizeof params,
-                      .groups = {blocks(problem.N, choice.columns),
-                                 form == XFT_TN ? blocks(problem.M, choice.rows) : R / choice.rows + experts,
-                                 form == XFT_TN ? experts : 1}};
-    product(&d, &problem, &choice, 3);
+    params.block_rows = choice.rows;
+    params.block_columns = choice.columns;
+    xft_dispatch d = {
+        .op = XFT_OP_grouped_gemm, .tensors = {a, b, offsets, c}, .params = &params, .param_size = sizeof params};
+    /* An expert may leave one block of rows partly filled, so R / rows + E blocks are always enough. */
+    if (form == XFT_TN)
+        product(&d, &problem, &choice, blocks(problem.M, choice.rows), experts, 3);
+    else
+        product(&d, &problem, &choice, R / choice.rows + experts, 1, 3);
     return xft_record(stream, &d);
 }

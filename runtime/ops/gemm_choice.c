@@ -28,7 +28,48 @@ static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_pro
     return outputs < 2048 * 2048 || p->experts > 0 ? plain(64, 64, 8, 8) : plain(128, 128, 8, 8);
 }
 
+/* CPU form of OpenCL: constants VW MR BM KC. */
+static bool has_cpu(const xft_device_info *info) {
+    return info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU && info->native_vector_width >= 4;
+}
+
+static uint32_t blocks(uint32_t items, uint32_t size) {
+    return items / size + (items % size != 0);
+}
+
+static uint32_t round_up(uint32_t x, uint32_t to) {
+    return blocks(x, to) * to;
+}
+
+/* Slabs as deep as the first-level cache holds a panel of b; rows as many as pay for packing it, with a's copy within
+ * the second-level cache. */
+static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *p) {
+    const bool wide = info->native_vector_width >= 16;
+    const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw;
+    const bool packs_a = p->form == XFT_TN || p->a != XFT_F32;
+    uint32_t kc = p->form == XFT_NT ? 512 : p->form == XFT_NN ? 384 : 256;
+    uint32_t bm = p->form != XFT_TN ? 516 : p->M >= 2048 ? 192 : 96;
+    while (bm > mr && 4ull * (kc * nr + bm * nr + (packs_a ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
+        bm = round_up(bm / 2, mr);
+
+    /* Row blocks of equal size, and enough work-groups for every core. */
+    uint32_t rows = bm, columns = p->form == XFT_TN && p->c == XFT_F32 ? round_up(p->N, nr) : nr;
+    if (p->experts == 0 || p->form == XFT_TN) rows = round_up(blocks(p->M, blocks(p->M, bm)), mr);
+    const uint32_t enough = 4 * (info->compute_units ? info->compute_units : 1);
+    const uint32_t matrices = p->experts > 0 && p->form == XFT_TN ? p->experts : 1;
+    while (columns > nr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < enough)
+        columns = round_up(columns / 2, nr);
+    while (rows > mr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < enough) rows = round_up(rows / 2, mr);
+    return (xft_gemm_choice){
+        .variant = "cpu", .wg = 1, .tile = {vw, mr, bm, kc}, .rows = rows, .columns = columns, .rows_first = true};
+}
+
+static bool is(const char *variant) {
+    return !forced || !strcmp(forced, variant);
+}
+
 xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem) {
-    (void)forced;
-    return plain_for(&device->info, problem);
+    const xft_device_info *info = &device->info;
+    if (is("cpu") && has_cpu(info)) return cpu(info, problem);
+    return plain_for(info, problem);
 }

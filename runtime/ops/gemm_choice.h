@@ -19,6 +19,7 @@ typedef struct xft_gemm_choice {
     uint32_t wg;                            /* constant WG */
     uint32_t tile[XFT_GEMM_TILE_CONSTANTS]; /* the row's constants after DT_C, in its order */
     uint32_t rows, columns;                 /* of c, per work-group */
+    bool rows_first;                        /* grid: row blocks (of every expert) x column blocks, else the reverse */
 } xft_gemm_choice;
 
 /* The choice for this problem on this device. Depends on the device's info and the problem only. */

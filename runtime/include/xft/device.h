@@ -44,6 +44,7 @@ typedef struct xft_device_info {
     uint32_t local_memory_bytes;   /* shared memory of one work-group */
     uint32_t compute_units;        /* 0: not told */
     uint32_t subgroup_size;        /* 0: subgroup operations are not used on this device */
+    uint32_t native_vector_width;  /* OpenCL: floats of a vector register; 1: the driver vectorises itself. Else 0 */
     bool fp16_arithmetic;          /* of informative value; no kernel needs it */
     bool cooperative_matrix;       /* VK_KHR_cooperative_matrix with f16 or bf16 -> f32 */
     bool timestamps;               /* device timers work */
