@@ -13,6 +13,7 @@
 // operations (a variant may use them). Buffers are arrays of 32-bit words; 16-bit elements are packed two to a word,
 // low half first. References are only indexed, never offset (offsets need int64).
 #extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_scalar_block_layout : require
 #extension GL_EXT_control_flow_attributes : require
 #define XFT_GLSL 1
@@ -27,10 +28,14 @@ layout(local_size_x_id = 0) in;
 #define GROUP_Z gl_WorkGroupID.z
 #define UNROLL [[unroll]]
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) restrict readonly buffer RO { uint v[]; };
+// A buffer argument is its address, as two words. It becomes a reference where it is accessed, to words, pairs or quads:
+// SwiftShader cannot cast one reference type to another, but makes any of them from an address.
+#define RO uvec2
+#define RW uvec2
+layout(buffer_reference, scalar, buffer_reference_align = 4) restrict readonly buffer RO1 { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) restrict readonly buffer RO2 { uvec2 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) restrict readonly buffer RO4 { uvec4 v[]; };
-layout(buffer_reference, scalar, buffer_reference_align = 4) restrict buffer RW { uint v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) restrict buffer RW1 { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) restrict buffer RW2 { uvec2 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) restrict buffer RW4 { uvec4 v[]; };
 
@@ -81,23 +86,32 @@ uint pack2(vec2 x, uint dt) {
 
 // LOADn(buffer, i, dt): elements i … i+n-1 as f32; i is an element index, a multiple of n (and of 2 for LOAD2).
 // STOREn(buffer, i, value, dt): 16-bit elements are stored in whole words only, so STORE1 is for 32-bit types.
-// Macros, because glslang cannot overload on reference types; RO and RW buffers can be loaded from alike.
+// A kernel must not load what it has stored itself: loads may be served by caches for constants.
+uint LOADU(RO b, uint i) { return RO1(b).v[i]; }
 float xft_half(uint w, uint i, uint dt) {
     vec2 x = unpack2(w, dt);
     return (i & 1u) != 0u ? x.y : x.x;
 }
 vec4 xft_quad(uvec2 w, uint dt) { return vec4(unpack2(w.x, dt), unpack2(w.y, dt)); }
-#define LOADU(b, i) ((b).v[i])
-#define LOAD1(b, i, dt) \
-    ((dt) == F32 ? AS_FLOAT((b).v[i]) : (dt) == U32 ? float((b).v[i]) : xft_half((b).v[(i) >> 1], i, dt))
-#define LOAD2(b, i, dt) ((dt) == F32 ? uintBitsToFloat(RO2(b).v[(i) >> 1]) : unpack2((b).v[(i) >> 1], dt))
-#define LOAD4(b, i, dt) ((dt) == F32 ? uintBitsToFloat(RO4(b).v[(i) >> 2]) : xft_quad(RO2(b).v[(i) >> 2], dt))
+float LOAD1(RO b, uint i, uint dt) {
+    if (dt == F32) return AS_FLOAT(LOADU(b, i));
+    if (dt == U32) return float(LOADU(b, i));
+    return xft_half(LOADU(b, i >> 1), i, dt);
+}
+vec2 LOAD2(RO b, uint i, uint dt) {
+    if (dt == F32) return uintBitsToFloat(RO2(b).v[i >> 1]);
+    return unpack2(LOADU(b, i >> 1), dt);
+}
+vec4 LOAD4(RO b, uint i, uint dt) {
+    if (dt == F32) return uintBitsToFloat(RO4(b).v[i >> 2]);
+    return xft_quad(RO2(b).v[i >> 2], dt);
+}
 
-void STORE1(RW b, uint i, float x) { b.v[i] = AS_UINT(x); }
-void STOREU(RW b, uint i, uint x) { b.v[i] = x; }
+void STORE1(RW b, uint i, float x) { RW1(b).v[i] = AS_UINT(x); }
+void STOREU(RW b, uint i, uint x) { RW1(b).v[i] = x; }
 void STORE2(RW b, uint i, vec2 x, uint dt) {
     if (dt == F32) RW2(b).v[i >> 1] = floatBitsToUint(x);
-    else b.v[i >> 1] = pack2(x, dt);
+    else RW1(b).v[i >> 1] = pack2(x, dt);
 }
 void STORE4(RW b, uint i, vec4 x, uint dt) {
     if (dt == F32) RW4(b).v[i >> 2] = floatBitsToUint(x);

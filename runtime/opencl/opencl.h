@@ -113,6 +113,7 @@ void xft_cl_platform_text(cl_platform_id platform, cl_platform_info what, char *
 void xft_cl_device_text(cl_device_id id, cl_device_info what, char *text, size_t size);
 
 bool xft_cl_has_extension(cl_device_id id, const char *name);
+
 /* The functions of the driver's table. kernel->impl is a cl_program: kernel objects, which hold arguments, belong to a
  * dispatch (program.c). */
 xft_status xft_cl_enumerate(xft_device_info **list, uint32_t *count);
