@@ -1,5 +1,5 @@
 /* Opening a device with an own context and queue, or on those of an application. */
-#include "opencl.h"
+#include "clblast.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +70,7 @@ static xft_status open_adopted(const xft_opencl_objects *objects, xft_device *de
     cl->profiling = (properties & CL_QUEUE_PROFILING_ENABLE) != 0;
     name_adopted(cl, &device->info);
     xft_cl_describe(cl->platform, cl->id, &device->info);
-    device->info.timestamps = cl->profiling;
+    device->info.timestamps &= cl->profiling;
     XFT_FAIL_IF(!device->info.usable, XFT_ERROR_UNSUPPORTED, "%s cannot be used: %s", device->info.name,
                 device->info.reason);
     return XFT_OK;
@@ -94,6 +94,7 @@ void xft_cl_close(xft_device *device) {
         xft_cl.clReleaseCommandQueue(cl->queue);
         xft_cl_unlock(cl);
     }
+    xft_clblast_release();
     if (cl->context) xft_cl.clReleaseContext(cl->context);
     free(cl);
     device->impl = NULL;

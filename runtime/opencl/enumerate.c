@@ -140,7 +140,7 @@ void xft_cl_describe(cl_platform_id platform, cl_device_id id, xft_device_info *
     info->local_memory_bytes = local > INT32_MAX ? INT32_MAX : (uint32_t)local;
     info->compute_units = (uint32_t)number(id, CL_DEVICE_MAX_COMPUTE_UNITS);
     info->native_vector_width = (uint32_t)number(id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
-    info->timestamps = true;
+    info->timestamps = number(id, CL_DEVICE_PROFILING_TIMER_RESOLUTION) > 0; /* rusticl of Mesa 22.3 has none */
     info->alignment = number(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
     if (info->alignment < 512) info->alignment = 512;
     info->fp16_arithmetic = xft_cl_has_extension(id, "cl_khr_fp16");

@@ -1,6 +1,6 @@
 /* Compiling: prelude and kernel text with the constants as -D options, or the binary kept from an earlier run. */
 #include "cache.h"
-#include "opencl.h"
+#include "clblast.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +124,7 @@ xft_status xft_cl_kernel_create(xft_device *device, xft_kernel *kernel) {
     xft_cl_device *cl = device->impl;
     const xft_kernel_source *source = kernel->source;
     kernel->impl = NULL;
+    if (xft_clblast_serves(kernel)) return xft_clblast_prepare(kernel);
     char options[OPTIONS_SIZE];
     write_options(kernel, options, sizeof options);
     const char *dir = device->cache_dir;

@@ -1,13 +1,14 @@
 /* Recordings: a kernel object per dispatch with its arguments set once, enqueued in order at every submit. */
-#include "opencl.h"
+#include "clblast.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* program->impl. Arrays run parallel to program->commands. */
 typedef struct recording {
-    cl_kernel *kernels; /* NULL where the command is no dispatch */
+    cl_kernel *kernels; /* NULL where the command is no dispatch of ours */
     cl_event *events;   /* [slots][count] with timers: of the slot's last submit */
+    cl_event *begins;   /* likewise: markers before the dispatches that are several kernels (CLBlast) */
 } recording;
 
 /* A queue that measures costs more on some GPUs, so there is one from the first recording with timers on. */
@@ -58,13 +59,16 @@ xft_status xft_cl_program_create(xft_program *program) {
     XFT_FAIL_IF(!r, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a recording");
     xft_status status = XFT_OK;
     r->kernels = calloc(program->count + 1, sizeof *r->kernels);
-    if (program->timers) r->events = calloc((size_t)program->slots * program->count + 1, sizeof *r->events);
-    if (!r->kernels || (program->timers && !r->events))
+    if (program->timers) {
+        r->events = calloc((size_t)program->slots * program->count + 1, sizeof *r->events);
+        r->begins = calloc((size_t)program->slots * program->count + 1, sizeof *r->begins);
+    }
+    if (!r->kernels || (program->timers && (!r->events || !r->begins)))
         status = xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a recording of %u commands", program->count);
     if (status == XFT_OK && program->timers) status = start_profiling(program->device);
     for (uint32_t i = 0; status == XFT_OK && i < program->count; i++) {
         const xft_command *command = &program->commands[i];
-        if (command->kind != XFT_COMMAND_DISPATCH) continue;
+        if (command->kind != XFT_COMMAND_DISPATCH || xft_clblast_serves(command->kernel)) continue;
         status = make_kernel(command, &r->kernels[i]);
         if (status != XFT_OK) xft_fail_in(status, "kernel %s", xft_op_get_info(command->kernel->source->op)->name);
     }
@@ -78,20 +82,25 @@ void xft_cl_program_destroy(xft_program *program) {
     for (uint32_t i = 0; r->kernels && i < program->count; i++)
         if (r->kernels[i]) xft_cl.clReleaseKernel(r->kernels[i]);
     if (r->events) release_events(r->events, program->slots * program->count);
+    if (r->begins) release_events(r->begins, program->slots * program->count);
     free(r->kernels);
     free(r->events);
+    free(r->begins);
     free(r);
     program->impl = NULL;
 }
 
-static xft_status dispatch(const xft_cl_device *cl, const xft_command *command, cl_kernel kernel, cl_event *event) {
+static xft_status dispatch(const xft_cl_device *cl, const xft_command *command, cl_kernel kernel, cl_event *begin,
+                           cl_event *event) {
+    if (!kernel) {
+        if (begin) XFT_TRY(CL(clEnqueueMarkerWithWaitList(cl->queue, 0, NULL, begin)));
+        return xft_clblast_enqueue(cl, command, event);
+    }
     const size_t wg = command->kernel->constants[0];
     const size_t local[3] = {wg, 1, 1};
     const size_t global[3] = {wg * command->groups[0], command->groups[1], command->groups[2]};
     const size_t base[3] = {wg * command->base[0], command->base[1], command->base[2]};
-    xft_status status = CL(clEnqueueNDRangeKernel(cl->queue, kernel, 3, base, global, local, 0, NULL, event));
-    if (status != XFT_OK) xft_fail_in(status, "kernel %s", xft_op_get_info(command->kernel->source->op)->name);
-    return status;
+    return CL(clEnqueueNDRangeKernel(cl->queue, kernel, 3, base, global, local, 0, NULL, event));
 }
 
 static xft_status copy(const xft_cl_device *cl, const xft_command *command, uint64_t slot_offset, cl_event *event) {
@@ -118,10 +127,15 @@ static xft_status enqueue(xft_program *program, uint32_t slot) {
     for (uint32_t cut = 0; cut < program->cut_count; cut++) {
         for (; at < program->cuts[cut]; at++) {
             const xft_command *command = &program->commands[at];
-            cl_event *event = r->events ? &r->events[(size_t)slot * program->count + at] : NULL;
+            const size_t place = (size_t)slot * program->count + at;
+            cl_event *event = program->timers ? &r->events[place] : NULL;
+            cl_event *begin = program->timers ? &r->begins[place] : NULL;
+            xft_status status = XFT_OK;
             switch (command->kind) {
             case XFT_COMMAND_DISPATCH:
-                XFT_TRY(dispatch(cl, command, r->kernels[at], event));
+                status = dispatch(cl, command, r->kernels[at], begin, event);
+                if (status != XFT_OK)
+                    return xft_fail_in(status, "kernel %s", xft_op_get_info(command->kernel->source->op)->name);
                 device->counters.dispatches++;
                 break;
             case XFT_COMMAND_COPY:
@@ -169,7 +183,10 @@ static xft_status reserve_pending(xft_cl_device *cl) {
 xft_status xft_cl_submit(xft_program *program, uint32_t slot, uint64_t *ticket) {
     xft_cl_device *cl = program->device->impl;
     const recording *r = program->impl;
-    if (r->events) release_events(r->events + (size_t)slot * program->count, program->count);
+    if (program->timers) {
+        release_events(r->events + (size_t)slot * program->count, program->count);
+        release_events(r->begins + (size_t)slot * program->count, program->count);
+    }
     XFT_TRY(reserve_pending(cl));
     cl_event event = NULL;
     xft_cl_lock(cl);
@@ -218,10 +235,14 @@ xft_status xft_cl_timings(xft_program *program, uint32_t slot, double *ms) {
     const recording *r = program->impl;
     for (uint32_t i = 0; i < program->op_count; i++) ms[i] = 0;
     for (uint32_t i = 0; i < program->count; i++) {
-        cl_event event = r->events ? r->events[(size_t)slot * program->count + i] : NULL;
+        const size_t place = (size_t)slot * program->count + i;
+        cl_event event = program->timers ? r->events[place] : NULL;
         if (!event) continue;
+        cl_event begin = r->begins[place];
         cl_ulong start = 0, end = 0;
-        XFT_TRY(CL(clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start, &start, NULL)));
+        XFT_TRY(CL(clGetEventProfilingInfo(begin ? begin : event,
+                                           begin ? CL_PROFILING_COMMAND_END : CL_PROFILING_COMMAND_START, sizeof start,
+                                           &start, NULL)));
         XFT_TRY(CL(clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL)));
         if (end > start) ms[program->commands[i].op_index] += (double)(end - start) * 1e-6;
     }
