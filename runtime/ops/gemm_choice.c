@@ -64,12 +64,19 @@ static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *
         .variant = "cpu", .wg = 1, .tile = {vw, mr, bm, kc}, .rows = rows, .columns = columns, .rows_first = true};
 }
 
+/* CLBlast: the whole product in one dispatch; only when it is forced. */
+static bool has_clblast(const xft_device_info *info, const xft_gemm_problem *p) {
+    return info->api == XFT_API_OPENCL && p->experts == 0 && p->a == XFT_F32 && p->b == XFT_F32 && p->c == XFT_F32;
+}
+
 static bool is(const char *variant) {
     return !forced || !strcmp(forced, variant);
 }
 
 xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem) {
     const xft_device_info *info = &device->info;
+    if (forced && is("clblast") && has_clblast(info, problem))
+        return (xft_gemm_choice){.variant = "clblast", .wg = 1, .rows = problem->M, .columns = problem->N};
     if (is("cpu") && has_cpu(info)) return cpu(info, problem);
     return plain_for(info, problem);
 }
