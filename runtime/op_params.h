@@ -91,6 +91,136 @@ PARAMS(xft_grouped_gemm_params)
     uint block_columns;
 END_PARAMS(xft_grouped_gemm_params)
 
+/* Router and experts: tokens T, routed E', picks k, gate: xft_gate, shared_experts 1, or 0 with the vanilla gate. */
+PARAMS(xft_router_params)
+    uint tokens;
+    uint routed;
+    uint picks;
+    uint gate;
+    uint mlp;              /* 1: there is a w2 */
+    uint noise;            /* xft_noise */
+    uint layer;
+    float noise_epsilon;
+    uint ld_h;
+    uint ld_w2;
+    uint ld_noise;
+    uint ld_state;
+    uint ld_picks;
+    uint ld_weights;
+    uint groups;
+END_PARAMS(xft_router_params)
+
+PARAMS(xft_router_stats_params)
+    uint tokens;
+    uint routed;
+    uint picks;
+    uint official;
+    uint stretch;          /* tokens of a work-group */
+    uint ld_state;
+    uint ld_partial;
+END_PARAMS(xft_router_stats_params)
+
+PARAMS(xft_router_balance_params)
+    uint routed;
+    uint chunks;           /* rows of the partial sums */
+    float balance_weight;
+    uint ld_partial;
+    uint ld_stats;
+    uint ld_coefficients;
+END_PARAMS(xft_router_balance_params)
+
+PARAMS(xft_router_backward_params)
+    uint tokens;
+    uint routed;
+    uint picks;
+    uint gate;
+    uint mlp;
+    uint noisy;            /* 1: dh has the half of Wn x */
+    uint official;
+    uint ld_inverse;
+    uint ld_state;
+    uint ld_w2;
+    uint ld_coefficients;
+    uint ld_dh;
+    uint ld_dg;
+    uint groups;
+END_PARAMS(xft_router_backward_params)
+
+PARAMS(xft_expert_count_params)
+    uint tokens;
+    uint experts;          /* E */
+    uint picks;
+    uint shared_experts;
+    uint stretch;          /* tokens of a work-group */
+    uint ld_picks;
+    uint ld_counts;
+END_PARAMS(xft_expert_count_params)
+
+PARAMS(xft_expert_group_params)
+    uint tokens;
+    uint experts;
+    uint picks;
+    uint shared_experts;
+    uint stretch;
+    uint chunks;           /* rows of counts */
+    uint marks;            /* 1: there is a used */
+    uint ld_picks;
+    uint ld_counts;
+    uint ld_inverse;
+END_PARAMS(xft_expert_group_params)
+
+PARAMS(xft_gather_rows_params)
+    uint rows;             /* of y: at most as many are written */
+    uint cols;
+    uint experts;
+    uint top_k;
+    uint ld_x;
+    uint ld_y;
+    uint groups;
+END_PARAMS(xft_gather_rows_params)
+
+PARAMS(xft_combine_params)
+    uint tokens;
+    uint cols;
+    uint slots;            /* K */
+    uint weighted;
+    uint accumulate;
+    uint ld_x;
+    uint ld_inverse;
+    uint ld_weights;
+    uint ld_y;
+    uint groups;
+END_PARAMS(xft_combine_params)
+
+PARAMS(xft_mix_softmax_params)
+    uint count;            /* E' */
+END_PARAMS(xft_mix_softmax_params)
+
+PARAMS(xft_mix_experts_params)
+    uint rows;             /* N */
+    uint cols;             /* K */
+    uint routed;
+    float lambda;
+    uint ld_experts;
+    uint ld_w;
+    uint groups;
+END_PARAMS(xft_mix_experts_params)
+
+PARAMS(xft_mix_backward_params)
+    uint rows;
+    uint cols;
+    uint routed;
+    float lambda;
+    uint ld_experts;
+    uint ld_dw;
+    uint ld_dots;
+    uint groups;           /* rows of dots */
+END_PARAMS(xft_mix_backward_params)
+
+PARAMS(xft_mix_softmax_backward_params)
+    uint count;
+END_PARAMS(xft_mix_softmax_backward_params)
+
 #if !defined(XFT_GLSL) && !defined(__OPENCL_VERSION__)
 #undef uint
 #endif
