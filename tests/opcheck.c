@@ -33,8 +33,9 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--exceptions"))
             return op_print_exceptions(), 0;
         else {
-            fprintf(stderr, "usage: %s [--device NAME] [--op NAME] [--set small|full] [--separate] [--missing] "
-                            "[--exceptions]\n",
+            fprintf(stderr,
+                    "usage: %s [--device NAME] [--op NAME] [--set small|full] [--separate] [--missing] "
+                    "[--exceptions]\n",
                     argv[0]);
             return 2;
         }
