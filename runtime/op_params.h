@@ -54,6 +54,23 @@ PARAMS(xft_step_state)
     uint applied;          /* steps applied so far */
 END_PARAMS(xft_step_state)
 
+PARAMS(xft_fill_params)
+    uint rows;
+    uint cols;             /* words, as the pitch: 16-bit elements are filled in pairs */
+    uint ld_y;
+    uint word;
+    uint groups;
+END_PARAMS(xft_fill_params)
+
+PARAMS(xft_cast_params)
+    uint rows;
+    uint cols;
+    uint ld_x;
+    uint ld_y;
+    uint key;
+    uint groups;
+END_PARAMS(xft_cast_params)
+
 PARAMS(xft_add_params)
     uint rows;
     uint cols;
@@ -62,6 +79,167 @@ PARAMS(xft_add_params)
     uint ld_y;
     uint groups;
 END_PARAMS(xft_add_params)
+
+PARAMS(xft_accumulate_params)
+    uint rows;
+    uint cols;
+    uint ld_x;
+    uint ld_y;
+    uint groups;
+END_PARAMS(xft_accumulate_params)
+
+PARAMS(xft_bias_params)
+    uint rows;
+    uint cols;
+    uint ld_y;
+    uint groups;
+END_PARAMS(xft_bias_params)
+
+PARAMS(xft_column_sum_params)
+    uint rows;
+    uint cols;
+    uint ld_x;
+    uint ld_y;
+    uint chunks;           /* rows of y: row i is the sum of the rows i * chunk_rows … of x */
+    uint chunk_rows;
+    uint accumulate;
+    uint groups;
+END_PARAMS(xft_column_sum_params)
+
+PARAMS(xft_reduce_sum_params)
+    uint rows;
+    uint cols;
+    uint ld_x;
+    uint accumulate;
+END_PARAMS(xft_reduce_sum_params)
+
+PARAMS(xft_random_normal_params)
+    uint rows;
+    uint cols;
+    uint ld_y;
+    float std;
+    uint seed_low;
+    uint seed_high;
+    uint key;
+    uint groups;
+END_PARAMS(xft_random_normal_params)
+
+PARAMS(xft_embedding_params)
+    uint rows;
+    uint cols;
+    uint ld_w;
+    uint ld_y;
+    uint vocabulary;
+    uint groups;
+END_PARAMS(xft_embedding_params)
+
+PARAMS(xft_embedding_backward_params)
+    uint rows;
+    uint cols;
+    uint ld_dy;
+    uint ld_dw;
+    uint vocabulary;
+    uint skip_id;
+    uint groups;
+END_PARAMS(xft_embedding_backward_params)
+
+PARAMS(xft_rms_norm_params)
+    uint rows;
+    uint cols;
+    uint ld_x;
+    uint ld_y;
+    float eps;
+    uint groups;
+END_PARAMS(xft_rms_norm_params)
+
+PARAMS(xft_rms_norm_backward_params)
+    uint rows;
+    uint cols;
+    uint ld_dy;
+    uint ld_x;
+    uint ld_dx;
+    uint accumulate;
+    uint groups;
+END_PARAMS(xft_rms_norm_backward_params)
+
+PARAMS(xft_rms_norm_backward_weight_params)
+    uint rows;
+    uint cols;
+    uint ld_dy;
+    uint ld_x;
+    uint ld_dw;
+    uint chunks;
+    uint chunk_rows;
+    uint groups;
+END_PARAMS(xft_rms_norm_backward_weight_params)
+
+PARAMS(xft_layer_norm_params)
+    uint rows;
+    uint cols;
+    uint ld_x;
+    uint ld_y;
+    uint ld_stats;
+    float eps;
+    uint groups;
+END_PARAMS(xft_layer_norm_params)
+
+PARAMS(xft_layer_norm_backward_params)
+    uint rows;
+    uint cols;
+    uint ld_dy;
+    uint ld_x;
+    uint ld_stats;
+    uint ld_dx;
+    uint accumulate;
+    uint groups;
+END_PARAMS(xft_layer_norm_backward_params)
+
+PARAMS(xft_layer_norm_backward_weight_params)
+    uint rows;
+    uint cols;
+    uint ld_dy;
+    uint ld_x;
+    uint ld_stats;
+    uint ld_dw;            /* of db too */
+    uint chunks;
+    uint chunk_rows;
+    uint groups;
+END_PARAMS(xft_layer_norm_backward_weight_params)
+
+PARAMS(xft_rope_params)
+    uint count;            /* rows of x */
+    uint heads;
+    uint head_size;
+    uint half_rotary;      /* pairs per head */
+    uint ld_table;
+    uint table_rows;
+    uint ld_x;
+    float sign;            /* 1: by the angle; -1: by minus the angle */
+    uint groups;
+END_PARAMS(xft_rope_params)
+
+PARAMS(xft_swiglu_params)
+    uint rows;
+    uint cols;
+    uint ld_g;
+    uint ld_u;
+    uint ld_h;
+    uint groups;
+END_PARAMS(xft_swiglu_params)
+
+PARAMS(xft_swiglu_backward_params)
+    uint rows;
+    uint cols;
+    uint ld_dh;
+    uint ld_weights;
+    uint ld_g;
+    uint ld_u;
+    uint ld_h;
+    uint top_k;
+    uint experts;          /* offsets[experts] is the number of grouped rows */
+    uint store_h;
+    uint groups;
+END_PARAMS(xft_swiglu_backward_params)
 
 /* ---- products ---- */
 

@@ -22,7 +22,9 @@ void xft_philox(uint64_t seed, uint32_t stream, uint32_t step, uint32_t key, uin
     words[3] = c3;
 }
 
-double xft_philox_uniform(uint32_t word) { return ((double)(word >> 9) + 0.5) / 8388608.0; }
+double xft_philox_uniform(uint32_t word) {
+    return ((double)(word >> 9) + 0.5) / 8388608.0;
+}
 
 void xft_philox_normals(const uint32_t words[4], double normals[4]) {
     for (int i = 0; i < 4; i += 2) {

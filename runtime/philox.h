@@ -4,9 +4,10 @@
  * Layout, for every use. One call gives four words, those of the elements 4*quad to 4*quad+3 of a row:
  *     key     = (seed low, seed high)
  *     counter = (stream << 29 | quad, row, key, step)
- * stream: an xft_random_stream; quad: element / 4, below 2^29, which no tensor reaches; row: row of the tensor, or token
- * counted over the whole step; key: layer, or whatever else tells users of one stream apart; step: optimizer step.
- * A number so depends on what it is for and on nothing else: not on pitch, work-groups, or the cut into micro-batches.
+ * stream: an xft_random_stream; quad: element / 4, below 2^29, which no tensor reaches; row: row of the tensor, or
+ * token counted over the whole step; key: layer, or whatever else tells users of one stream apart; step: optimizer
+ * step. A number so depends on what it is for and on nothing else: not on pitch, work-groups, or the cut into
+ * micro-batches.
  */
 #ifndef XFT_RUNTIME_PHILOX_H
 #define XFT_RUNTIME_PHILOX_H

@@ -86,7 +86,8 @@ uint pack2(vec2 x, uint dt) {
 
 // LOADn(buffer, i, dt): elements i … i+n-1 as f32; i is an element index, a multiple of n (and of 2 for LOAD2).
 // STOREn(buffer, i, value, dt): 16-bit elements are stored in whole words only, so STORE1 is for 32-bit types.
-// A kernel must not load what it has stored itself: loads may be served by caches for constants.
+// A kernel must not load what it has stored itself: loads may be served by caches for constants. What an invocation loads
+// and then overwrites it takes by TAKEn, so that no compiler moves the load behind the store.
 uint LOADU(RO b, uint i) { return RO1(b).v[i]; }
 float xft_half(uint w, uint i, uint dt) {
     vec2 x = unpack2(w, dt);
@@ -106,9 +107,20 @@ vec4 LOAD4(RO b, uint i, uint dt) {
     if (dt == F32) return uintBitsToFloat(RO4(b).v[i >> 2]);
     return xft_quad(RO2(b).v[i >> 2], dt);
 }
+uvec4 LOADU4(RO b, uint i) { return RO4(b).v[i >> 2]; }
+uint TAKEU(RW b, uint i) { return RW1(b).v[i]; }
+vec2 TAKE2(RW b, uint i, uint dt) {
+    if (dt == F32) return uintBitsToFloat(RW2(b).v[i >> 1]);
+    return unpack2(RW1(b).v[i >> 1], dt);
+}
+vec4 TAKE4(RW b, uint i, uint dt) {
+    if (dt == F32) return uintBitsToFloat(RW4(b).v[i >> 2]);
+    return xft_quad(RW2(b).v[i >> 2], dt);
+}
 
 void STORE1(RW b, uint i, float x) { RW1(b).v[i] = AS_UINT(x); }
 void STOREU(RW b, uint i, uint x) { RW1(b).v[i] = x; }
+void STOREU2(RW b, uint i, uvec2 x) { RW2(b).v[i >> 1] = x; }
 void STORE2(RW b, uint i, vec2 x, uint dt) {
     if (dt == F32) RW2(b).v[i >> 1] = floatBitsToUint(x);
     else RW1(b).v[i >> 1] = pack2(x, dt);
@@ -122,6 +134,18 @@ void STORE4(RW b, uint i, vec4 x, uint dt) {
 vec4 KEEP4(vec4 x, uint n) {
     return vec4(n > 0u ? x.x : 0.0, n > 1u ? x.y : 0.0, n > 2u ? x.z : 0.0, n > 3u ? x.w : 0.0);
 }
+
+// 1 / (1 + exp(-x)). The bound keeps the divisor where division is exact enough on every driver.
+vec4 sigmoid(vec4 x) { return 1.0 / (1.0 + exp(min(-x, 80.0))); }
+
+// The loop of an element-wise kernel: quads (row, c) of a [rows, cols] array, in blocks of 4096 columns that are dealt to
+// the work-groups in turn.
+uint quad_blocks(uint cols) { return (cols + 4095u) >> 12; }
+#define FOR_QUADS(row, c, rows, cols, groups)                                                                         \
+    for (uint xft_block = GROUP_X; xft_block < (rows) * quad_blocks(cols); xft_block += (groups))                      \
+        for (uint row = xft_block / quad_blocks(cols), xft_begin = (xft_block % quad_blocks(cols)) << 12,              \
+                  xft_end = min(xft_begin + 4096u, (cols)), c = xft_begin + 4u * LOCAL_ID;                             \
+             c < xft_end; c += 4u * WG)
 
 // Sum and maximum over the work-group, in a fixed order, the same value for all. Every invocation must call. WG is a
 // power of two.
