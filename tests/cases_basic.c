@@ -2,14 +2,6 @@
 #include "op_case.h"
 #include "reference.h"
 
-void ref_add(const ref_call *call) {
-    const xft_add_params *p = call->params;
-    const double *a = call->d[0], *b = call->d[1];
-    double *y = call->d[2];
-    for (uint32_t r = 0; r < p->rows; r++)
-        for (uint32_t c = 0; c < p->cols; c++) y[r * p->ld_y + c] = a[r * p->ld_a + c] + b[r * p->ld_b + c];
-}
-
 static xft_status record_add(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
     (void)c;
     return xft_add(stream, t[0], t[1], t[2]);
