@@ -219,8 +219,14 @@ xft_status xft_cl_wait(xft_device *device, uint64_t ticket) {
             break;
         }
     }
+    xft_status status = xft_cl_status(code, "clWaitForEvents");
+    if (status != XFT_OK) { /* nothing may still run in memory that the caller frees now */
+        xft_cl_lock(cl);
+        xft_cl.clFinish(cl->queue);
+        xft_cl_unlock(cl);
+    }
     drop_pending(cl, count);
-    return xft_cl_note(device, xft_cl_status(code, "clWaitForEvents"));
+    return xft_cl_note(device, status);
 }
 
 /* A submit that failed is not done: the wait tells. */
