@@ -4,6 +4,6 @@ KERNEL swiglu(RO_ARG(g), RO_ARG(u), RW_ARG(h), xft_swiglu_params p) {
     const uint rows = p.rows, cols = p.cols, ld_g = p.ld_g, ld_u = p.ld_u, ld_h = p.ld_h, groups = p.groups;
     FOR_QUADS(row, c, rows, cols, groups) {
         float4 v = LOAD4(g, row * ld_g + c, DT_G);
-        STORE4(h, row * ld_h + c, v * sigmoid(v) * LOAD4(u, row * ld_u + c, DT_G), DT_H);
+        STORE4(h, row * ld_h + c, v * sigmoid4(v) * LOAD4(u, row * ld_u + c, DT_G), DT_H);
     }
 }

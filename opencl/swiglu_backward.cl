@@ -22,7 +22,7 @@ KERNEL swiglu_backward(RO_ARG(dh), RO_ARG(weights), RO_ARG(source), RO_ARG(offse
         float4 s = (float4)(0.0f);
         for (uint c = 4u * LOCAL_ID; c < cols; c += 4u * WG) {
             float4 a = TAKE4(g, row * ld_g + c, DT_G), b = TAKE4(u, row * ld_u + c, DT_G);
-            float4 d = LOAD4(dh, row * ld_dh + c, DT_DH), e = sigmoid(a), f = a * e;
+            float4 d = LOAD4(dh, row * ld_dh + c, DT_DH), e = sigmoid4(a), f = a * e;
             if (WEIGHTED != 0u) s += KEEP4(f * b * d, cols - c);
             d *= scale;
             STORE4(g, row * ld_g + c, d * b * e * (1.0f + a * (1.0f - e)), DT_G);

@@ -9,6 +9,6 @@ layout(push_constant, scalar) uniform Args { RO g; RO u; RW h; xft_swiglu_params
 void main() {
     FOR_QUADS(row, c, p.rows, p.cols, p.groups) {
         vec4 v = LOAD4(g, row * p.ld_g + c, DT_G);
-        STORE4(h, row * p.ld_h + c, v * sigmoid(v) * LOAD4(u, row * p.ld_u + c, DT_G), DT_H);
+        STORE4(h, row * p.ld_h + c, v * sigmoid4(v) * LOAD4(u, row * p.ld_u + c, DT_G), DT_H);
     }
 }

@@ -28,7 +28,7 @@ void main() {
         vec4 s = vec4(0.0);
         for (uint c = 4u * LOCAL_ID; c < p.cols; c += 4u * WG) {
             vec4 a = TAKE4(g, row * p.ld_g + c, DT_G), b = TAKE4(u, row * p.ld_u + c, DT_G);
-            vec4 d = LOAD4(dh, row * p.ld_dh + c, DT_DH), e = sigmoid(a), f = a * e;
+            vec4 d = LOAD4(dh, row * p.ld_dh + c, DT_DH), e = sigmoid4(a), f = a * e;
             if (WEIGHTED != 0u) s += KEEP4(f * b * d, p.cols - c);
             d *= scale;
             STORE4(g, row * p.ld_g + c, d * b * e * (1.0 + a * (1.0 - e)), DT_G);

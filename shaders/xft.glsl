@@ -136,7 +136,7 @@ vec4 KEEP4(vec4 x, uint n) {
 }
 
 // 1 / (1 + exp(-x)). The bound keeps the divisor where division is exact enough on every driver.
-vec4 sigmoid(vec4 x) { return 1.0 / (1.0 + exp(min(-x, 80.0))); }
+vec4 sigmoid4(vec4 x) { return 1.0 / (1.0 + exp(min(-x, 80.0))); }
 
 // The loop of an element-wise kernel: quads (row, c) of a [rows, cols] array, in blocks of 4096 columns that are dealt to
 // the work-groups in turn.
