@@ -2,6 +2,7 @@
 // h = silu(g) * u = g * u / (1 + exp(-g)).  g, u, h [rows, cols].  Grid: groups x 1 x 1 over blocks of 4096 columns.
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
+#include "math.glsl"
 layout(constant_id = 1) const uint DT_G = 0;
 layout(constant_id = 2) const uint DT_H = 0;
 layout(push_constant, scalar) uniform Args { RO g; RO u; RW h; xft_swiglu_params p; };

@@ -8,6 +8,7 @@
 #extension GL_GOOGLE_include_directive : require
 #define XFT_WG_REDUCE
 #include "xft.glsl"
+#include "math.glsl"
 layout(constant_id = 1) const uint DT_DH = 0;
 layout(constant_id = 2) const uint DT_G = 0;
 layout(constant_id = 3) const uint DT_H = 0;

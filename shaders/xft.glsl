@@ -135,9 +135,6 @@ vec4 KEEP4(vec4 x, uint n) {
     return vec4(n > 0u ? x.x : 0.0, n > 1u ? x.y : 0.0, n > 2u ? x.z : 0.0, n > 3u ? x.w : 0.0);
 }
 
-// 1 / (1 + exp(-x)). The bound keeps the divisor where division is exact enough on every driver.
-vec4 sigmoid4(vec4 x) { return 1.0 / (1.0 + exp(min(-x, 80.0))); }
-
 // The loop of an element-wise kernel: quads (row, c) of a [rows, cols] array, in blocks of 4096 columns that are dealt to
 // the work-groups in turn.
 uint quad_blocks(uint cols) { return (cols + 4095u) >> 12; }
