@@ -398,6 +398,97 @@ END_PARAMS(xft_mix_backward_params)
 PARAMS(xft_mix_softmax_backward_params)
     uint count;
 END_PARAMS(xft_mix_softmax_backward_params)
+PARAMS(xft_sum_squares_params)
+    uint rows;
+    uint cols;
+    uint ld_g;
+    uint stretch;          /* rows per element of partial */
+    uint count;            /* elements of partial */
+END_PARAMS(xft_sum_squares_params)
+
+PARAMS(xft_step_begin_params)
+    uint count;            /* elements of partial */
+END_PARAMS(xft_step_begin_params)
+
+PARAMS(xft_step_advance_params)
+    uint count;
+END_PARAMS(xft_step_advance_params)
+
+PARAMS(xft_adamw_params)
+    uint rows;             /* of all entries together */
+    uint cols;
+    uint entry_rows;       /* rows of one entry, which has its own t and used */
+    uint ld_g;
+    uint ld_w;
+    uint ld_m;             /* also of v and master */
+    float beta1;
+    float beta2;
+    float log_beta1;
+    float log_beta2;
+    float eps;
+    float weight_decay;
+    uint key;
+    uint groups;
+END_PARAMS(xft_adamw_params)
+
+PARAMS(xft_adafactor_rows_params)
+    uint rows;             /* of one entry; work-group (x, y) takes block x of entry y */
+    uint cols;
+    uint ld_g;
+    uint blocks;           /* of ADAFACTOR_BLOCK rows per entry */
+    uint entries;
+END_PARAMS(xft_adafactor_rows_params)
+
+PARAMS(xft_adafactor_columns_params)
+    uint blocks;
+    uint cols;
+    uint ld_columns;
+    uint groups;
+    uint entries;
+END_PARAMS(xft_adafactor_columns_params)
+
+PARAMS(xft_adafactor_moments_params)
+    uint rows;
+    uint cols;
+    uint ld_r;
+    uint ld_c;             /* also of columns */
+    uint entries;
+END_PARAMS(xft_adafactor_moments_params)
+
+PARAMS(xft_adafactor_rms_params)
+    uint rows;
+    uint cols;
+    uint ld_g;
+    uint ld_r;
+    uint ld_c;
+    uint blocks;           /* sums of squares per entry */
+    uint stretch;          /* rows per block */
+    uint entries;
+END_PARAMS(xft_adafactor_rms_params)
+
+PARAMS(xft_adafactor_scale_params)
+    uint blocks;
+    float elements;        /* of one entry */
+    float weight_decay;
+    uint entries;
+END_PARAMS(xft_adafactor_scale_params)
+
+PARAMS(xft_adafactor_apply_params)
+    uint rows;             /* of all entries together */
+    uint cols;
+    uint entry_rows;
+    uint ld_g;
+    uint ld_r;
+    uint ld_c;
+    uint ld_w;
+    uint ld_master;
+    uint key;
+    uint groups;
+END_PARAMS(xft_adafactor_apply_params)
+
+PARAMS(xft_adafactor_vector_params)
+    uint count;
+END_PARAMS(xft_adafactor_vector_params)
 
 #if !defined(XFT_GLSL) && !defined(__OPENCL_VERSION__)
 #undef uint
