@@ -268,6 +268,104 @@ PARAMS(xft_grouped_gemm_params)
     uint block_rows;       /* of c, per work-group, for the forms where no constant says it */
     uint block_columns;
 END_PARAMS(xft_grouped_gemm_params)
+/* attention: segments, flash attention, key/value cache */
+PARAMS(xft_segments_params)
+    uint tokens;
+    uint sequences;
+    uint count_padding;    /* 1: padding rows see their sequence's tokens and are valid */
+    uint groups;
+END_PARAMS(xft_segments_params)
+
+PARAMS(xft_attention_params)
+    uint tokens;
+    uint heads;
+    uint kv_heads;
+    float scale;
+    uint ld_q;
+    uint ld_k;
+    uint ld_v;
+    uint ld_o;
+    uint ld_lse;
+END_PARAMS(xft_attention_params)
+
+PARAMS(xft_attention_delta_params)
+    uint tokens;
+    uint heads;
+    uint ld_o;
+    uint ld_do;
+    uint ld_delta;
+    uint groups;
+END_PARAMS(xft_attention_delta_params)
+
+PARAMS(xft_attention_backward_q_params)
+    uint tokens;
+    uint heads;
+    uint kv_heads;
+    float scale;
+    uint ld_q;
+    uint ld_k;
+    uint ld_v;
+    uint ld_do;
+    uint ld_lse;
+    uint ld_delta;
+    uint ld_dq;
+END_PARAMS(xft_attention_backward_q_params)
+
+PARAMS(xft_attention_backward_kv_params)
+    uint tokens;
+    uint heads;
+    uint kv_heads;
+    float scale;
+    uint ld_q;
+    uint ld_k;
+    uint ld_v;
+    uint ld_do;
+    uint ld_lse;
+    uint ld_delta;
+    uint ld_dk;
+    uint ld_dv;
+END_PARAMS(xft_attention_backward_kv_params)
+
+PARAMS(xft_kv_append_params)
+    uint rows;             /* sequences * new_tokens */
+    uint cols;             /* kv_heads * head size */
+    uint new_tokens;       /* per sequence */
+    uint capacity;         /* rows of a sequence's cache */
+    uint ld_k;
+    uint ld_v;
+    uint ld_k_cache;
+    uint ld_v_cache;
+    uint groups;
+END_PARAMS(xft_kv_append_params)
+
+PARAMS(xft_attention_decode_params)
+    uint sequences;
+    uint new_tokens;       /* per sequence */
+    uint heads;
+    uint kv_heads;
+    uint capacity;
+    float scale;
+    uint ld_q;
+    uint ld_k_cache;
+    uint ld_v_cache;
+    uint ld_o;
+END_PARAMS(xft_attention_decode_params)
+
+/* head and loss */
+PARAMS(xft_cross_entropy_params)
+    uint rows;
+    uint cols;
+    uint ld_logits;
+    uint gradient;         /* 1: logits become their gradient */
+    uint groups;
+END_PARAMS(xft_cross_entropy_params)
+
+PARAMS(xft_sample_params)
+    uint rows;
+    uint cols;
+    uint ld_logits;
+    uint groups;
+END_PARAMS(xft_sample_params)
 
 /* Router and experts: tokens T, routed E', picks k, gate: xft_gate, shared_experts 1, or 0 with the vanilla gate. */
 PARAMS(xft_router_params)
