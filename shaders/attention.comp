@@ -13,7 +13,7 @@ layout(constant_id = 3) const uint HEAD_SIZE = 64;
 layout(constant_id = 4) const uint ROWS = 64;
 layout(constant_id = 5) const uint COLS = 32;
 const uint TILES = 1u;
-#include "xft_attention.glsl"
+#include "attention_tiles.glsl"
 layout(push_constant, scalar) uniform Args { RO q; RO k; RO v; RO segments; RW o; RW lse; xft_attention_params p; };
 
 const uint PARTS = WG / ROWS;

@@ -12,7 +12,7 @@ layout(constant_id = 4) const uint HEAD_SIZE = 64;
 layout(constant_id = 5) const uint ROWS = 32;
 layout(constant_id = 6) const uint COLS = 32;
 const uint TILES = 2u; // P for dv, dS for dk
-#include "xft_attention.glsl"
+#include "attention_tiles.glsl"
 layout(push_constant, scalar) uniform Args {
     RO q; RO k; RO v; RO d_o; RO lse; RO delta; RO segments; RW dk; RW dv;
     xft_attention_backward_kv_params p;

@@ -12,7 +12,7 @@ layout(constant_id = 4) const uint HEAD_SIZE = 64;
 layout(constant_id = 5) const uint ROWS = 64;
 layout(constant_id = 6) const uint COLS = 32;
 const uint TILES = 1u;
-#include "xft_attention.glsl"
+#include "attention_tiles.glsl"
 layout(push_constant, scalar) uniform Args {
     RO q; RO k; RO v; RO d_o; RO lse; RO delta; RO segments; RW dq;
     xft_attention_backward_q_params p;

@@ -5,6 +5,8 @@
 // the ROWS x HEAD_SIZE result the same 4 rows and NP pairs of columns. Pairs, because a 16-bit word holds two elements.
 // `stage` holds what the products read, `tile` the probabilities, [COLS][ROWS] so that 4 rows are one load.
 // 15.3 KiB with 64 x 32, so that the poorest devices have room.
+#include "attention_head.glsl"
+
 const uint DC = 16u;                                // head columns staged at once for the dot products
 const uint PITCH = DC / 2u + 1u;                    // vec2 per staged row; odd, so that rows lie in different banks
 const uint CG = 4u * WG / ROWS;
@@ -24,14 +26,6 @@ shared vec4 tile[TILES * COLS * TP];
 // as argument, because glslang 12 cannot pass arrays whose size is a specialization constant.
 vec4 scores[2u * TC];
 vec4 sums[TILES * 2u * NP];
-
-// Elements d … d+3 of the head that starts at element i; beyond an odd number of pairs: 0.
-vec4 HEAD4(RO b, uint i, uint d, uint dt) {
-    if (HEAD_SIZE % 4u == 0u) return LOAD4(b, i + d, dt);
-    vec2 lo = LOAD2(b, i + d, dt), hi = vec2(0.0);
-    if (d + 2u < HEAD_SIZE) hi = LOAD2(b, i + d + 2u, dt);
-    return vec4(lo, hi);
-}
 
 // stage[at + r * pitch] = 4 * quads elements from d0 on of row first + r, for r < count; 0 for rows from `end` on.
 void STAGE_ROWS(RO b, uint dt, uint first, uint end, uint ld, uint col, uint d0, uint quads, uint count, uint at,
