@@ -1,0 +1,253 @@
+/* Attention of ops.h: segments, causal attention forward and backward, the key/value cache. */
+#include "record.h"
+
+/* Positions travel through f32 in the kernels, exactly up to 2^24. */
+enum { MAX_TOKENS = 1 << 24 };
+
+static uint32_t blocks(uint32_t items, uint32_t size) {
+    return items / size + (items % size != 0);
+}
+
+xft_status xft_segments(xft_stream *stream, const xft_tensor *cu_seqlens, const xft_tensor *lengths, bool count_padding,
+                        const xft_tensor *segments) {
+    XFT_ARG(stream, "segments", lengths, XFT_U32_ONLY, 1, 0);
+    const uint32_t sequences = xft_cols(lengths);
+    XFT_ARG(stream, "segments", cu_seqlens, XFT_U32_ONLY, 1, sequences + 1);
+    XFT_ARG(stream, "segments", segments, XFT_U32_ONLY, 0, 4);
+    const uint32_t tokens = xft_rows(segments);
+    const xft_device *device = xft_stream_device(stream);
+    const uint32_t wg = xft_workgroup_for(device), groups = xft_groups_for(device, blocks(tokens, wg));
+    const xft_segments_params params = {
+        .tokens = tokens, .sequences = sequences, .count_padding = count_padding, .groups = groups};
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_segments,
+                                              .tensors = {cu_seqlens, lengths, segments},
+                                              .params = &params,
+                                              .param_size = sizeof params,
+                                              .constants = {wg},
+                                              .groups = {groups, 1, 1}});
+}
+
+/* ---- Causal attention over packed sequences ---- */
+
+typedef struct shape {
+    uint32_t tokens, heads, kv_heads, head_size;
+} shape;
+
+/* Checks q, k, v, segments, head_size; fills the shape. */
+static xft_status check_inputs(xft_stream *stream, const char *op, const xft_tensor *q, const xft_tensor *k,
+                               const xft_tensor *v, const xft_tensor *segments, uint32_t head_size, shape *s) {
+    XFT_TRY(xft_check_argument(stream, op, "q", q, XFT_DATA, 0, 0));
+    const uint32_t tokens = xft_rows(q);
+    XFT_TRY(xft_check_argument(stream, op, "k", k, 1u << q->dtype, tokens, 0));
+    XFT_TRY(xft_check_argument(stream, op, "v", v, 1u << q->dtype, tokens, xft_cols(k)));
+    XFT_TRY(xft_check_argument(stream, op, "segments", segments, XFT_U32_ONLY, tokens, 4));
+    XFT_OP_FAIL_IF(head_size < 4 || head_size > 256 || head_size % 2, stream,
+                   "%s: head_size is %u, must be even, from 4 to 256", op, head_size);
+    XFT_OP_FAIL_IF(xft_cols(q) % head_size || xft_cols(k) % head_size, stream,
+                   "%s: q has %u columns and k %u, which must be multiples of head_size %u", op, xft_cols(q),
+                   xft_cols(k), head_size);
+    *s = (shape){tokens, xft_cols(q) / head_size, xft_cols(k) / head_size, head_size};
+    XFT_OP_FAIL_IF(s->heads % s->kv_heads, stream, "%s: %u query heads cannot share %u key/value heads", op, s->heads,
+                   s->kv_heads);
+    XFT_OP_FAIL_IF(tokens > MAX_TOKENS, stream, "%s: %u tokens, must be at most %u", op, tokens, MAX_TOKENS);
+    return XFT_OK;
+}
+
+/* Tiles of the plain forms: queries (keys in the kv pass) x keys (queries), and the work-group that shares them. */
+typedef struct tile {
+    uint32_t wg, rows, cols;
+} tile;
+static const tile query_tile = {256, 64, 32};
+
+/* The kv pass keeps two results; 256 invocations halve each one's share for the widest heads, at the price of reuse. */
+static tile key_tile(uint32_t head_size) {
+    return head_size > 128 ? (tile){256, 32, 32} : (tile){128, 32, 32};
+}
+
+/* Multiply-adds of one product of [T,T] with [T,D] over all heads, were all tokens one sequence. */
+static double triangle(const shape *s) {
+    return (double)s->tokens * s->tokens * s->heads * s->head_size;
+}
+
+xft_status xft_attention(xft_stream *stream, const xft_tensor *q, const xft_tensor *k, const xft_tensor *v,
+                         const xft_tensor *segments, uint32_t head_size, float scale, const xft_tensor *o,
+                         const xft_tensor *lse) {
+    shape s;
+    XFT_TRY(check_inputs(stream, "attention", q, k, v, segments, head_size, &s));
+    XFT_ARG(stream, "attention", o, XFT_DATA, s.tokens, xft_cols(q));
+    XFT_ARG(stream, "attention", lse, XFT_F32_ONLY, s.heads, s.tokens);
+    const xft_attention_params params = {.tokens = s.tokens,
+                                         .heads = s.heads,
+                                         .kv_heads = s.kv_heads,
+                                         .scale = scale,
+                                         .ld_q = q->pitch,
+                                         .ld_k = k->pitch,
+                                         .ld_v = v->pitch,
+                                         .ld_o = o->pitch,
+                                         .ld_lse = lse->pitch};
+    const tile t = query_tile;
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention,
+                                              .tensors = {q, k, v, segments, o, lse},
+                                              .params = &params,
+                                              .param_size = sizeof params,
+                                              .constants = {t.wg, q->dtype, o->dtype, head_size, t.rows, t.cols},
+                                              .groups = {blocks(s.tokens, t.rows), s.heads, 1},
+                                              .flops = 2 * triangle(&s)});
+}
+
+static xft_status record_delta(xft_stream *stream, const shape *s, const xft_tensor *o, const xft_tensor *do_,
+                               const xft_tensor *delta) {
+    const xft_device *device = xft_stream_device(stream);
+    const uint32_t wg = xft_workgroup_for(device), groups = xft_groups_for(device, blocks(s->tokens * s->heads, wg));
+    const xft_attention_delta_params params = {.tokens = s->tokens,
+                                               .heads = s->heads,
+                                               .ld_o = o->pitch,
+                                               .ld_do = do_->pitch,
+                                               .ld_delta = delta->pitch,
+                                               .groups = groups};
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_delta,
+                                              .tensors = {o, do_, delta},
+                                              .params = &params,
+                                              .param_size = sizeof params,
+                                              .constants = {wg, o->dtype, do_->dtype, s->head_size},
+                                              .groups = {groups, 1, 1}});
+}
+
+xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const xft_tensor *k, const xft_tensor *v,
+                                  const xft_tensor *o, const xft_tensor *do_, const xft_tensor *lse,
+                                  const xft_tensor *segments, uint32_t head_size, float scale, const xft_tensor *delta,
+                                  const xft_tensor *dq, const xft_tensor *dk, const xft_tensor *dv) {
+    shape s;
+    const char *op = "attention_backward";
+    XFT_TRY(check_inputs(stream, op, q, k, v, segments, head_size, &s));
+    XFT_ARG(stream, op, o, XFT_DATA, s.tokens, xft_cols(q));
+    XFT_ARG(stream, op, do_, XFT_DATA, s.tokens, xft_cols(q));
+    XFT_ARG(stream, op, lse, XFT_F32_ONLY, s.heads, s.tokens);
+    XFT_ARG(stream, op, delta, XFT_F32_ONLY, s.heads, s.tokens);
+    XFT_ARG(stream, op, dq, XFT_DATA, s.tokens, xft_cols(q));
+    XFT_ARG(stream, op, dk, XFT_DATA, s.tokens, xft_cols(k));
+    XFT_ARG(stream, op, dv, 1u << dk->dtype, s.tokens, xft_cols(k));
+    XFT_TRY(record_delta(stream, &s, o, do_, delta));
+    const xft_attention_backward_q_params q_params = {.tokens = s.tokens,
+                                                      .heads = s.heads,
+                                                      .kv_heads = s.kv_heads,
+                                                      .scale = scale,
+                                                      .ld_q = q->pitch,
+                                                      .ld_k = k->pitch,
+                                                      .ld_v = v->pitch,
+                                                      .ld_do = do_->pitch,
+                                                      .ld_lse = lse->pitch,
+                                                      .ld_delta = delta->pitch,
+                                                      .ld_dq = dq->pitch};
+    const tile qt = query_tile, kt = key_tile(head_size);
+    XFT_TRY(xft_record(
+        stream, &(xft_dispatch){.op = XFT_OP_attention_backward_q,
+                                .tensors = {q, k, v, do_, lse, delta, segments, dq},
+                                .params = &q_params,
+                                .param_size = sizeof q_params,
+                                .constants = {qt.wg, q->dtype, do_->dtype, dq->dtype, head_size, qt.rows, qt.cols},
+                                .groups = {blocks(s.tokens, qt.rows), s.heads, 1},
+                                .flops = 3 * triangle(&s)}));
+    const xft_attention_backward_kv_params kv_params = {.tokens = s.tokens,
+                                                        .heads = s.heads,
+                                                        .kv_heads = s.kv_heads,
+                                                        .scale = scale,
+                                                        .ld_q = q->pitch,
+                                                        .ld_k = k->pitch,
+                                                        .ld_v = v->pitch,
+                                                        .ld_do = do_->pitch,
+                                                        .ld_lse = lse->pitch,
+                                                        .ld_delta = delta->pitch,
+                                                        .ld_dk = dk->pitch,
+                                                        .ld_dv = dv->pitch};
+    return xft_record(
+        stream, &(xft_dispatch){.op = XFT_OP_attention_backward_kv,
+                                .tensors = {q, k, v, do_, lse, delta, segments, dk, dv},
+                                .params = &kv_params,
+                                .param_size = sizeof kv_params,
+                                .constants = {kt.wg, q->dtype, do_->dtype, dk->dtype, head_size, kt.rows, kt.cols},
+                                .groups = {blocks(s.tokens, kt.rows), s.kv_heads, 1},
+                                .flops = 4 * triangle(&s)});
+}
+
+/* ---- Key/value cache ---- */
+
+/* Checks k_cache, v_cache (called name) of `cols` columns (0: any), and that rows is a multiple of their B. */
+static xft_status check_caches(xft_stream *stream, const char *op, const xft_tensor *k_cache, const xft_tensor *v_cache,
+                               uint32_t rows, uint32_t cols) {
+    XFT_ARG(stream, op, k_cache, XFT_DATA, 0, cols);
+    XFT_ARG(stream, op, v_cache, 1u << k_cache->dtype, xft_rows(k_cache), xft_cols(k_cache));
+    XFT_OP_FAIL_IF(k_cache->rank != 3 || v_cache->rank != 3 || k_cache->shape[0] != v_cache->shape[0], stream,
+                   "%s: k_cache and v_cache must be [B,capacity,kv_heads*D], both of the same shape", op);
+    XFT_OP_FAIL_IF(rows % k_cache->shape[0], stream, "%s: %u rows are no multiple of the %u sequences of the caches",
+                   op, rows, k_cache->shape[0]);
+    return XFT_OK;
+}
+
+xft_status xft_kv_append(xft_stream *stream, const xft_tensor *k, const xft_tensor *v, const xft_tensor *lengths,
+                         const xft_tensor *k_cache, const xft_tensor *v_cache) {
+    XFT_ARG(stream, "kv_append", k, XFT_DATA, 0, 0);
+    const uint32_t rows = xft_rows(k), cols = xft_cols(k);
+    XFT_ARG(stream, "kv_append", v, 1u << k->dtype, rows, cols);
+    XFT_TRY(check_caches(stream, "kv_append", k_cache, v_cache, rows, cols));
+    const uint32_t sequences = k_cache->shape[0];
+    XFT_ARG(stream, "kv_append", lengths, XFT_U32_ONLY, 1, sequences);
+    const xft_device *device = xft_stream_device(stream);
+    const xft_kv_append_params params = {.rows = rows,
+                                         .cols = cols,
+                                         .new_tokens = rows / sequences,
+                                         .capacity = k_cache->shape[1],
+                                         .ld_k = k->pitch,
+                                         .ld_v = v->pitch,
+                                         .ld_k_cache = k_cache->pitch,
+                                         .ld_v_cache = v_cache->pitch,
+                                         .groups = xft_groups_for(device, rows)};
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_kv_append,
+                                              .tensors = {k, v, lengths, k_cache, v_cache},
+                                              .params = &params,
+                                              .param_size = sizeof params,
+                                              .constants = {xft_workgroup_for(device), k->dtype, k_cache->dtype},
+                                              .groups = {params.groups, 1, 1},
+                                              .bytes = 2.0 * rows * cols *
+                                                       (xft_dtype_size(k->dtype) + xft_dtype_size(k_cache->dtype))});
+}
+
+xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q, const xft_tensor *k_cache,
+                                const xft_tensor *v_cache, const xft_tensor *lengths, uint32_t head_size, float scale,
+                                const xft_tensor *o) {
+    const char *op = "attention_decode";
+    XFT_ARG(stream, op, q, XFT_DATA, 0, 0);
+    const uint32_t rows = xft_rows(q);
+    XFT_TRY(check_caches(stream, op, k_cache, v_cache, rows, 0));
+    const uint32_t sequences = k_cache->shape[0], new_tokens = rows / sequences;
+    XFT_ARG(stream, op, lengths, XFT_U32_ONLY, 1, sequences);
+    XFT_ARG(stream, op, o, XFT_DATA, rows, xft_cols(q));
+    XFT_OP_FAIL_IF(head_size < 4 || head_size > 256 || head_size % 2, stream,
+                   "%s: head_size is %u, must be even, from 4 to 256", op, head_size);
+    XFT_OP_FAIL_IF(xft_cols(q) % head_size || xft_cols(k_cache) % head_size, stream,
+                   "%s: q has %u columns and k_cache %u, which must be multiples of head_size %u", op, xft_cols(q),
+                   xft_cols(k_cache), head_size);
+    const uint32_t heads = xft_cols(q) / head_size, kv_heads = xft_cols(k_cache) / head_size;
+    XFT_OP_FAIL_IF(heads % kv_heads, stream, "%s: %u query heads cannot share %u key/value heads", op, heads, kv_heads);
+    const xft_attention_decode_params params = {.sequences = sequences,
+                                                .new_tokens = new_tokens,
+                                                .heads = heads,
+                                                .kv_heads = kv_heads,
+                                                .capacity = k_cache->shape[1],
+                                                .scale = scale,
+                                                .ld_q = q->pitch,
+                                                .ld_k_cache = k_cache->pitch,
+                                                .ld_v_cache = v_cache->pitch,
+                                                .ld_o = o->pitch};
+    /* As many rows as share a cache row, but no more than the queries and sums of a wide head leave room for. */
+    const uint32_t shared = new_tokens * (heads / kv_heads), most = head_size > 128 ? 4 : 8;
+    uint32_t block = 1;
+    while (block < shared && block < most) block *= 2;
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_decode,
+                                              .tensors = {q, k_cache, v_cache, lengths, o},
+                                              .params = &params,
+                                              .param_size = sizeof params,
+                                              .constants = {256, q->dtype, k_cache->dtype, o->dtype, head_size, block},
+                                              .groups = {blocks(shared, block), kv_heads, sequences},
+                                              .flops = 4.0 * xft_rows(k_cache) * new_tokens * heads * head_size});
+}
