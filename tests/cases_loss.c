@@ -59,8 +59,8 @@ static uint32_t sample_row(const double *x, uint32_t cols, const xft_step_block 
         qsort(list, cols, sizeof *list, by_weight);
         do sum += list[kept++].w;
         while (kept < cols && (s->top_p >= 1 || sum < s->top_p * all));
-        if (margin && s->top_p < 1)
-            *margin = fmin(sum - s->top_p * all, s->top_p * all - (sum - list[kept - 1].w)) / all;
+        if (margin && s->top_p < 1) *margin = (sum - s->top_p * all) / all;
+        if (margin && s->top_p < 1 && kept > 1) *margin = fmin(*margin, s->top_p - (sum - list[kept - 1].w) / all);
         qsort(list, kept, sizeof *list, by_id);
         uint32_t words[4];
         xft_philox((uint64_t)s->seed_high << 32 | s->seed_low, XFT_RANDOM_SAMPLING, s->step, 0, s->first_token + row, 0,
