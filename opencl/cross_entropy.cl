@@ -13,14 +13,9 @@ KERNEL cross_entropy(RO_ARG(labels), RO_ARG(step), RW_ARG(logits), RW_ARG(loss),
     float inv_labels = AS_FLOAT(step[5]);
     for (uint row = GROUP_X; row < rows; row += groups) {
         uint label = labels[row], at = row * ld_logits;
-        if (label >= cols) {
-            if (LOCAL_ID == 0) STORE1(loss, row, 0.0f);
-            if (gradient)
-                for (uint c = 4 * LOCAL_ID; c < cols; c += 4 * WG) STORE4(logits, at + c, (float4)(0.0f), DT_LOGITS);
-            continue;
-        }
+        uint read = label < cols ? cols : 0;
         float m = LOWEST, l = 0.0f, own = 0.0f;
-        for (uint c = 4 * LOCAL_ID; c < cols; c += 4 * WG) {
+        for (uint c = 4 * LOCAL_ID; c < read; c += 4 * WG) {
             float4 x = LOAD4(logits, at + c, DT_LOGITS);
             if (c + 4 > cols) x = (float4)(x.x, c + 1 < cols ? x.y : LOWEST, c + 2 < cols ? x.z : LOWEST, LOWEST);
             if (label / 4 == c / 4) own = dot(x, select((float4)(0.0f), (float4)(1.0f), IS_LABEL(c)));
@@ -30,10 +25,10 @@ KERNEL cross_entropy(RO_ARG(labels), RO_ARG(step), RW_ARG(logits), RW_ARG(loss),
             m = top;
         }
         float top = WG_MAX(m, red), lse = top + log(WG_SUM(l * exp(m - top), red));
-        if (label / 4 % WG == LOCAL_ID) STORE1(loss, row, inv_labels * (lse - own));
-        if (!gradient) continue;
-        for (uint c = 4 * LOCAL_ID; c < cols; c += 4 * WG) {
-            float4 e = exp(LOAD4(logits, at + c, DT_LOGITS) - lse);
+        if (label / 4 % WG == LOCAL_ID) STORE1(loss, row, read ? inv_labels * (lse - own) : 0.0f);
+        for (uint c = 4 * LOCAL_ID; c < cols && gradient; c += 4 * WG) {
+            float4 e = (float4)(0.0f);
+            if (read) e = exp(LOAD4(logits, at + c, DT_LOGITS) - lse);
             if (label / 4 == c / 4) e -= select((float4)(0.0f), (float4)(1.0f), IS_LABEL(c));
             STORE4(logits, at + c, inv_labels * e, DT_LOGITS);
         }

@@ -15,14 +15,9 @@ void main() {
     float inv_labels = AS_FLOAT(LOADU(step_, 5u));
     for (uint row = GROUP_X; row < p.rows; row += p.groups) {
         uint label = LOADU(labels, row), at = row * p.ld_logits;
-        if (label >= p.cols) {
-            if (LOCAL_ID == 0u) STORE1(loss, row, 0.0);
-            if (p.gradient != 0u)
-                for (uint c = 4u * LOCAL_ID; c < p.cols; c += 4u * WG) STORE4(logits, at + c, vec4(0.0), DT_LOGITS);
-            continue;
-        }
+        uint read = label < p.cols ? p.cols : 0u;
         float m = LOWEST, l = 0.0, own = 0.0;
-        for (uint c = 4u * LOCAL_ID; c < p.cols; c += 4u * WG) {
+        for (uint c = 4u * LOCAL_ID; c < read; c += 4u * WG) {
             vec4 x = LOAD4(logits, at + c, DT_LOGITS);
             if (c + 4u > p.cols) x = vec4(x.x, c + 1u < p.cols ? x.y : LOWEST, c + 2u < p.cols ? x.z : LOWEST, LOWEST);
             if (label / 4u == c / 4u) own = x[label & 3u];
@@ -32,10 +27,10 @@ void main() {
             m = top;
         }
         float top = WG_MAX(m), lse = top + log(WG_SUM(l * exp(m - top)));
-        if (label / 4u % WG == LOCAL_ID) STORE1(loss, row, inv_labels * (lse - own));
-        if (p.gradient == 0u) continue;
-        for (uint c = 4u * LOCAL_ID; c < p.cols; c += 4u * WG) {
-            vec4 e = exp(LOAD4(logits, at + c, DT_LOGITS) - lse);
+        if (label / 4u % WG == LOCAL_ID) STORE1(loss, row, read > 0u ? inv_labels * (lse - own) : 0.0);
+        for (uint c = 4u * LOCAL_ID; c < p.cols && p.gradient != 0u; c += 4u * WG) {
+            vec4 e = vec4(0.0);
+            if (read > 0u) e = exp(LOAD4(logits, at + c, DT_LOGITS) - lse);
             if (label / 4u == c / 4u) e[label & 3u] -= 1.0;
             STORE4(logits, at + c, inv_labels * e, DT_LOGITS);
         }
