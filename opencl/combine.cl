@@ -12,7 +12,7 @@ KERNEL combine(RO_ARG(x), RO_ARG(inverse_rows), RO_ARG(weights), RW_ARG(y), xft_
                 const float weight = weighted != 0 ? LOAD1(weights, t * ld_weights + j, F32) : 1.0f;
                 sum += weight * LOAD4(x, row * ld_x + c, DT_X);
             }
-            if (accumulate != 0) sum += LOAD4(y, t * ld_y + c, DT_Y);
+            if (accumulate != 0) sum += TAKE4(y, t * ld_y + c, DT_Y);
             STORE4(y, t * ld_y + c, sum, DT_Y);
         }
     }

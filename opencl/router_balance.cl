@@ -32,5 +32,5 @@ KERNEL router_balance(RO_ARG(partial_sums), RO_ARG(step_block), RW_ARG(stats), R
             STORE1(coefficients, part * ld_coefficients + i, scale * slope);
         }
     }
-    if (LOCAL_ID == 0) STORE1(loss, 0, LOAD1(loss, 0, F32) + scale * total);
+    if (LOCAL_ID == 0) STORE1(loss, 0, AS_FLOAT(TAKEU(loss, 0)) + scale * total);
 }

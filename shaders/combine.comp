@@ -18,7 +18,7 @@ void main() {
                 const float weight = p.weighted != 0u ? LOAD1(weights, t * p.ld_weights + j, F32) : 1.0;
                 sum += weight * LOAD4(x, row * p.ld_x + c, DT_X);
             }
-            if (p.accumulate != 0u) sum += LOAD4(y, t * p.ld_y + c, DT_Y);
+            if (p.accumulate != 0u) sum += TAKE4(y, t * p.ld_y + c, DT_Y);
             STORE4(y, t * p.ld_y + c, sum, DT_Y);
         }
     }

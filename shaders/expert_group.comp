@@ -1,7 +1,7 @@
 #version 460
 // Sorts (token, slot) pairs by expert, an expert's rows in order of tokens, from the counts of expert_count.comp.
-//     offsets[e] = rows of the experts below e;  row of (t, slot) of expert e = offsets[e] + tokens below t that go
-// to e
+//     offsets[e] = rows of the experts below e
+//     row of (t, slot) that goes to expert e = offsets[e] + tokens below t that go to e
 //     source[row] = t K + slot, inverse[t][slot] = row; NONE for rows from offsets[E] on, and for tokens without picks
 //     used[e] = 1 for experts with rows, when the step block's marks_used is set
 // picks [T,k], counts [C,E], offsets [E+1], source [R], inverse [T,K], used [E]. Slot 0 is the shared expert, if

@@ -2,9 +2,10 @@
 // Router of a MoE layer: xft.md section 2. Per token, E' = p.routed experts, k = p.picks:
 //     a = tanh(W1 x), g = W2 a  (linear gate: a = g = W1 x)     s = noise_scale (softplus(Wn x) + eps),  z = g + n s
 //     p = softmax(z), the k largest z in descending order picked, ties to the lower index
-//     r_j = p_1 softmax(p_1..p_k)_j, w_0 = 1 - p_1;  unnormalised gate: r_j = p_j;  vanilla: p = softmax over the
-// picked h [T, 2E'] = W1 x | Wn x (no noise: [T, E']), w2 [E',E'], noise [T,E'], segments [T,4], state [T,7E'] = a g
-// s n z p and ds/d(Wn x), picks [T,k], weights [T,K]. Tokens that are not valid: state and weights 0, picks NONE.
+//     r_j = p_1 softmax(p_1..p_k)_j, w_0 = 1 - p_1
+//     (unnormalised gate: r_j = p_j;  vanilla: p = softmax over the picked, r_j = p_j, no w_0)
+// h [T, 2E'] = W1 x | Wn x (no noise: [T, E']), w2 [E',E'], noise [T,E'], segments [T,4], state [T,7E'] = a g s n z p
+// and ds/d(Wn x), picks [T,k], weights [T,K]. Tokens that are not valid: state and weights 0, picks NONE.
 // Grid: groups x 1 x 1; a work-group takes WG/E' tokens at a time, one lane per expert, so that every step of a token
 // is one step of its lanes: ranks by counting, sums by reading the neighbours' values; no sort and no private arrays.
 #extension GL_GOOGLE_include_directive : require

@@ -40,5 +40,5 @@ void main() {
             STORE1(coefficients, part * p.ld_coefficients + i, scale * slope);
         }
     }
-    if (LOCAL_ID == 0u) STORE1(loss, 0u, LOAD1(loss, 0u, F32) + scale * total);
+    if (LOCAL_ID == 0u) STORE1(loss, 0u, AS_FLOAT(TAKEU(loss, 0u)) + scale * total);
 }

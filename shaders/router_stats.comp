@@ -1,6 +1,5 @@
 #version 460
-// Sums of the balance loss (xft.md section 3) over a stretch of tokens: partial[c] = importance, load, tokens, each
-// E' wide.
+// Sums of the balance loss (xft.md section 3) over a stretch of tokens: partial[c] = importance, load, tokens, E' each.
 //     importance_e = sum p_e [picked]     tokens_e = sum [picked]
 //     load_e = sum Phi((g_e - (in_e ? thr_in : thr_out)) / s_e), in_e = z_e > thr_in (official: n_e s_e > thr_in);
 //     without noise, or when every expert is picked: tokens_e

@@ -49,6 +49,47 @@ xft_status xft_mix(xft_stream *stream, const xft_tensor *experts, const xft_tens
                                               .bytes = (double)xft_bytes(experts) + (double)xft_bytes(w)});
 }
 
+xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *experts, const xft_tensor *dw, float lambda,
+                            const xft_tensor *scratch, const xft_tensor *dalpha, bool accumulate) {
+    XFT_TRY(check_mixture(stream, "mix_backward", experts, lambda, "dw", dw));
+    const uint32_t routed = experts->shape[0] - 1;
+    XFT_ARG(stream, "mix_backward", scratch, XFT_F32_ONLY, 0, routed);
+    XFT_ARG(stream, "mix_backward", dalpha, XFT_F32_ONLY, 1, routed);
+    const uint32_t wg = xft_workgroup_for(xft_stream_device(stream)), rows = experts->shape[1];
+    const uint32_t groups =
+        xft_groups_for(xft_stream_device(stream), rows < xft_rows(scratch) ? rows : xft_rows(scratch));
+    const xft_mix_backward_params params = {.rows = rows,
+                                            .cols = experts->shape[2],
+                                            .routed = routed,
+                                            .lambda = lambda,
+                                            .ld_experts = experts->pitch,
+                                            .ld_dw = dw->pitch,
+                                            .ld_dots = scratch->pitch,
+                                            .groups = groups};
+    XFT_TRY(xft_record(stream, &(xft_dispatch){.op = XFT_OP_mix_backward,
+                                               .tensors = {experts, dw, scratch},
+                                               .params = &params,
+                                               .param_size = sizeof params,
+                                               .constants = {wg, experts->dtype, dw->dtype},
+                                               .groups = {groups, 1, 1},
+                                               .flops = 2.0 * xft_rows(experts) * xft_cols(experts),
+                                               .bytes = (double)xft_bytes(experts) + (double)xft_bytes(dw)}));
+    const xft_column_sum_params sums = {.rows = groups,
+                                        .cols = routed,
+                                        .ld_x = scratch->pitch,
+                                        .ld_y = dalpha->pitch,
+                                        .chunks = 1,
+                                        .chunk_rows = groups,
+                                        .accumulate = accumulate,
+                                        .groups = 1};
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_column_sum,
+                                              .tensors = {scratch, dalpha},
+                                              .params = &sums,
+                                              .param_size = sizeof sums,
+                                              .constants = {wg, XFT_F32},
+                                              .groups = {1, 1, 1}});
+}
+
 xft_status xft_mix_softmax_backward(xft_stream *stream, const xft_tensor *alpha, const xft_tensor *dalpha,
                                     const xft_tensor *da) {
     XFT_ARG(stream, "mix_softmax_backward", alpha, XFT_F32_ONLY, 1, 0);
