@@ -132,23 +132,19 @@ static xft_status create_pipeline(vk_device *vk, const xft_kernel *kernel, VkSha
     return status == XFT_ERROR_DRIVER || status == XFT_ERROR_UNSUPPORTED ? XFT_ERROR_COMPILE : status;
 }
 
-/* "gemm.cpu (WG=64 DT_A=0 …)" for messages. */
-typedef struct kernel_text {
+/* "WG=64 DT_A=0 …" for messages; the front names the kernel. */
+typedef struct constants_text {
     char text[160];
-} kernel_text;
+} constants_text;
 
-static kernel_text describe(const xft_kernel *kernel) {
-    const xft_kernel_source *source = kernel->source;
-    kernel_text d;
-    snprintf(d.text, sizeof d.text, "kernel %s%s%s (", xft_op_get_info(source->op)->name, *source->variant ? "." : "",
-             source->variant);
-    for (uint32_t i = 0; i < source->constant_count; i++) {
-        size_t at = strlen(d.text);
-        snprintf(d.text + at, sizeof d.text - at, "%s%s=%u", i ? " " : "", source->constants[i], kernel->constants[i]);
+static constants_text constants_of(const xft_kernel *kernel) {
+    constants_text t = {""};
+    for (uint32_t i = 0; i < kernel->source->constant_count; i++) {
+        size_t at = strlen(t.text);
+        snprintf(t.text + at, sizeof t.text - at, "%s%s=%u", i ? " " : "", kernel->source->constants[i],
+                 kernel->constants[i]);
     }
-    size_t at = strlen(d.text);
-    snprintf(d.text + at, sizeof d.text - at, ")");
-    return d;
+    return t;
 }
 
 xft_status xft_vk_kernel_create(xft_device *device, xft_kernel *kernel) {
@@ -156,10 +152,10 @@ xft_status xft_vk_kernel_create(xft_device *device, xft_kernel *kernel) {
     const xft_kernel_source *source = kernel->source;
     const xft_op_info *op = xft_op_get_info(source->op);
     kernel->impl = NULL;
-    XFT_FAIL_IF(!source->size, XFT_ERROR_UNSUPPORTED, "%s was left out of this build: its shader compiler was too old",
-                describe(kernel).text);
+    XFT_FAIL_IF(!source->size, XFT_ERROR_UNSUPPORTED,
+                "it was left out of this build, whose shader compiler was too old");
     vk_kernel *k = calloc(1, sizeof *k);
-    XFT_FAIL_IF(!k, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %s", describe(kernel).text);
+    XFT_FAIL_IF(!k, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a kernel");
     k->buffers = op->buffer_count;
     k->push_bytes = 8 * op->buffer_count + 4 * op->param_words;
     const VkShaderModuleCreateInfo create = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
@@ -175,7 +171,7 @@ xft_status xft_vk_kernel_create(xft_device *device, xft_kernel *kernel) {
     kernel->impl = k;
     if (status == XFT_OK) return XFT_OK;
     xft_vk_kernel_destroy(device, kernel);
-    return xft_fail_in(status, "%s", describe(kernel).text);
+    return xft_fail_in(status, "with %s", constants_of(kernel).text);
 }
 
 void xft_vk_kernel_destroy(xft_device *device, xft_kernel *kernel) {

@@ -212,7 +212,7 @@ xft_status xft_vk_timings(xft_program *program, uint32_t slot, double *ms) {
         VkResult result = vk->api.vkGetQueryPoolResults(vk->device, p->queries, 2 * (slot * program->op_count + op), 2,
                                                         sizeof stamps, stamps, sizeof *stamps,
                                                         VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WITH_AVAILABILITY_BIT);
-        XFT_TRY(xft_vk_result(result, "vkGetQueryPoolResults"));
+        XFT_TRY(xft_vk_queue_result(vk, result, "vkGetQueryPoolResults"));
         bool known = stamps[0].available && stamps[1].available;
         ms[op] = known ? (double)((stamps[1].time - stamps[0].time) & mask) * ms_per_tick : 0;
     }

@@ -1,9 +1,8 @@
 #include "vk.h"
 
-/* Remembers a lost device, so that its queue is never touched again. */
-static xft_status note_lost(vk_device *vk, xft_status status) {
-    if (status == XFT_ERROR_DEVICE_LOST) vk->front->lost = true;
-    return status;
+xft_status xft_vk_queue_result(vk_device *vk, VkResult result, const char *call) {
+    if (result == VK_ERROR_DEVICE_LOST) vk->front->lost = true;
+    return xft_vk_result(result, call);
 }
 
 xft_status xft_vk_check_alive(const vk_device *vk) {
@@ -35,7 +34,7 @@ xft_status xft_vk_queue_submit(vk_device *vk, VkCommandBuffer buffer, bool last)
     lock(vk);
     VkResult result = vk->api.vkQueueSubmit(vk->queue, 1, &submit, VK_NULL_HANDLE);
     unlock(vk);
-    XFT_TRY(note_lost(vk, xft_vk_result(result, "vkQueueSubmit")));
+    XFT_TRY(xft_vk_queue_result(vk, result, "vkQueueSubmit"));
     vk->front->counters.submits++;
     if (last) vk->submitted = ticket;
     return XFT_OK;
@@ -59,7 +58,8 @@ xft_status xft_vk_wait(xft_device *device, uint64_t ticket) {
                                       .pSemaphores = &vk->timeline,
                                       .pValues = &ticket};
     device->counters.waits++;
-    XFT_TRY(note_lost(vk, xft_vk_result(vk->api.vkWaitSemaphores(vk->device, &wait, UINT64_MAX), "vkWaitSemaphores")));
+    VkResult result = vk->api.vkWaitSemaphores(vk->device, &wait, UINT64_MAX);
+    XFT_TRY(xft_vk_queue_result(vk, result, "vkWaitSemaphores"));
     vk->completed = ticket;
     return XFT_OK;
 }

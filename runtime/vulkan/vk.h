@@ -195,6 +195,8 @@ xft_status xft_vk_memory(xft_device *device, uint64_t *total, uint64_t *availabl
 
 /* ---- queue.c: tickets are values of one timeline semaphore ---- */
 
+/* As xft_vk_result, for the calls that can lose the device: it is remembered, and its queue never touched again. */
+xft_status xft_vk_queue_result(vk_device *vk, VkResult result, const char *call);
 /* Submits one command buffer; `last` ends a ticket, the number vk->submitted then has. */
 xft_status xft_vk_queue_submit(vk_device *vk, VkCommandBuffer buffer, bool last);
 /* After a failure between two submits of one ticket: waits for those that went through. */
