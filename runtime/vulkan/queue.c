@@ -46,7 +46,10 @@ void xft_vk_queue_drain(vk_device *vk) {
     VkResult result = vk->api.vkQueueWaitIdle(vk->queue);
     unlock(vk);
     vk->front->counters.waits++;
-    if (result == VK_ERROR_DEVICE_LOST) vk->front->lost = true;
+    if (result == VK_ERROR_DEVICE_LOST)
+        vk->front->lost = true;
+    else if (result == VK_SUCCESS)
+        vk->completed = vk->submitted;
 }
 
 xft_status xft_vk_wait(xft_device *device, uint64_t ticket) {
@@ -59,9 +62,12 @@ xft_status xft_vk_wait(xft_device *device, uint64_t ticket) {
                                       .pValues = &ticket};
     device->counters.waits++;
     VkResult result = vk->api.vkWaitSemaphores(vk->device, &wait, UINT64_MAX);
-    XFT_TRY(xft_vk_queue_result(vk, result, "vkWaitSemaphores"));
-    vk->completed = ticket;
-    return XFT_OK;
+    xft_status status = xft_vk_queue_result(vk, result, "vkWaitSemaphores");
+    if (status != XFT_OK)
+        xft_vk_queue_drain(vk);
+    else
+        vk->completed = ticket;
+    return status;
 }
 
 /* On a lost device nothing will ever run again, so everything counts as done. */

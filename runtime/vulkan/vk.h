@@ -199,7 +199,7 @@ xft_status xft_vk_memory(xft_device *device, uint64_t *total, uint64_t *availabl
 xft_status xft_vk_queue_result(vk_device *vk, VkResult result, const char *call);
 /* Submits one command buffer; `last` ends a ticket, the number vk->submitted then has. */
 xft_status xft_vk_queue_submit(vk_device *vk, VkCommandBuffer buffer, bool last);
-/* After a failure between two submits of one ticket: waits for those that went through. */
+/* After a submit or a wait that failed: nothing may still run in memory that the caller frees next. */
 void xft_vk_queue_drain(vk_device *vk);
 xft_status xft_vk_wait(xft_device *device, uint64_t ticket);
 bool xft_vk_done(xft_device *device, uint64_t ticket);
