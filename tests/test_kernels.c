@@ -1,0 +1,255 @@
+/* Suite `runtime`: the table of kernels against what the build embedded, the caches on disk, the text of choices. */
+#include "fixture.h"
+#include "kernel.h"
+#include "op_params.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- The table ---- */
+
+Test(kernels, every_row_has_both_forms) {
+    for (int op = 0; op < XFT_OP_COUNT; op++) {
+        const xft_op_info *info = xft_op_get_info((xft_op)op);
+        for (int api = 0; api < 2; api++) {
+            const xft_kernel_source *s = xft_kernel_find((xft_op)op, "", (xft_api_kind)api);
+            cr_assert(s, "%s", info->name);
+            cr_expect_gt(s->size, 0, "%s is empty", info->name);
+            cr_expect_str_eq(s->constants[0], "WG", "%s", info->name);
+        }
+        cr_expect_leq(8 * info->buffer_count + 4 * info->param_words, XFT_ARGUMENT_BYTES,
+                      "%s: %u buffers and %u parameters do not fit the push constants", info->name, info->buffer_count,
+                      info->param_words);
+        bool written = false;
+        for (uint32_t i = 0; i < info->buffer_count; i++) {
+            cr_expect(!(written && info->access[i] == XFT_READ), "%s: %s is read, after one that is written",
+                      info->name, info->buffer_names[i]);
+            written |= (info->access[i] & XFT_WRITE) != 0;
+        }
+        cr_expect(written, "%s writes nothing", info->name);
+    }
+    cr_expect_null(xft_kernel_find((xft_op)0, "no such variant", XFT_API_VULKAN));
+}
+
+/* Name and number of every specialization constant of a module: OpName and OpDecorate SpecId. */
+static void check_spirv(const xft_kernel_source *s) {
+    enum { OP_NAME = 5, OP_DECORATE = 71, SPEC_ID = 1, BOUND = 1 << 16 };
+    static const char *names[BOUND];
+    const uint32_t *words = (const uint32_t *)(const void *)s->data;
+    uint32_t count = (uint32_t)(s->size / 4), found = 0;
+    const char *op = xft_op_get_info(s->op)->name;
+    cr_assert(count > 5 && words[0] == 0x07230203, "%s.%s is no SPIR-V", op, s->variant);
+    cr_assert_lt(words[3], BOUND);
+    memset(names, 0, sizeof names);
+    for (uint32_t i = 5; i < count; i += words[i] >> 16) {
+        cr_assert_gt(words[i] >> 16, 0);
+        if ((words[i] & 0xffff) == OP_NAME) names[words[i + 1]] = (const char *)&words[i + 2];
+    }
+    for (uint32_t i = 5; i < count; i += words[i] >> 16) {
+        if ((words[i] & 0xffff) != OP_DECORATE || words[i + 2] != SPEC_ID) continue;
+        uint32_t id = words[i + 3];
+        cr_expect_lt(id, s->constant_count, "%s.%s: constant %u is not in the row", op, s->variant, id);
+        if (id > 0 && id < s->constant_count)
+            cr_expect_str_eq(names[words[i + 1]], s->constants[id], "%s.%s: constant %u", op, s->variant, id);
+        found++;
+    }
+    cr_expect_eq(found, s->constant_count, "%s.%s: %u of %u constants are in the module", op, s->variant, found,
+                 s->constant_count);
+}
+
+static bool has(const unsigned char *text, uint64_t size, const char *word) {
+    return memmem(text, size, word, strlen(word)) != NULL;
+}
+
+/* Every constant of the row occurs in the kernel or in what precedes it. */
+static void check_opencl(const xft_kernel_source *s) {
+    const char *op = xft_op_get_info(s->op)->name;
+    uint64_t prelude_size;
+    const unsigned char *prelude = xft_opencl_prelude(&prelude_size);
+    char head[64];
+    snprintf(head, sizeof head, "KERNEL %s(", op);
+    cr_expect(has(s->data, s->size, head), "%s.%s has no \"%s\"", op, s->variant, head);
+    for (uint32_t i = 1; i < s->constant_count; i++)
+        cr_expect(has(s->data, s->size, s->constants[i]) || has(prelude, prelude_size, s->constants[i]),
+                  "%s.%s never names %s", op, s->variant, s->constants[i]);
+}
+
+Test(kernels, constants_match_their_rows) {
+    uint32_t count;
+    const xft_kernel_source *sources = xft_kernel_sources(&count);
+    cr_assert_geq(count, 2 * XFT_OP_COUNT);
+    for (uint32_t i = 0; i < count; i++) {
+        if (sources[i].size == 0) continue; /* a variant that this build's compiler cannot make */
+        if (sources[i].api == XFT_API_VULKAN)
+            check_spirv(&sources[i]);
+        else
+            check_opencl(&sources[i]);
+    }
+}
+
+/* ---- Caches on disk ---- */
+
+/* Runs one op with the cache in `dir`; the text of choices in choices[room] if not NULL. */
+static void run_add(const char *dir, const char *given, char *choices, size_t room) {
+    xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given});
+    xft_arena *arena;
+    xft_stream *stream;
+    OK(xft_arena_create(device, "cached", 0, &arena));
+    OK(xft_stream_create(device, NULL, &stream));
+    xft_tensor a = fixture_tensor(arena, 3, 5, 1, 1), y = fixture_tensor(arena, 3, 5, 0, 0);
+    OK(xft_add(stream, &a, &a, &y));
+    OK(xft_stream_run(stream));
+    float back[15];
+    OK(xft_tensor_read(&y, XFT_F32, back));
+    for (int i = 0; i < 15; i++) cr_expect_eq(back[i], 2 * (float)(i + 1));
+    const char *text;
+    OK(xft_device_choices(device, &text));
+    if (choices) snprintf(choices, room, "%s", text);
+    fixture_close(device, arena, stream);
+}
+
+/* Calls visit with the path of every file; returns how many there are. */
+static uint32_t each_file(const char *dir, void (*visit)(const char *path)) {
+    uint32_t count = 0;
+    DIR *d = opendir(dir);
+    cr_assert(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        char path[512];
+        if (e->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (visit) visit(path);
+        count++;
+    }
+    closedir(d);
+    return count;
+}
+
+static void edit(const char *path, void (*change)(unsigned char *data, long *size)) {
+    FILE *file = fopen(path, "rb");
+    cr_assert(file);
+    fseek(file, 0, SEEK_END);
+    long size = ftell(file);
+    rewind(file);
+    unsigned char *data = malloc((size_t)size + 1);
+    cr_assert(data && fread(data, 1, (size_t)size, file) == (size_t)size);
+    fclose(file);
+    change(data, &size);
+    file = fopen(path, "wb");
+    cr_assert(file && fwrite(data, 1, (size_t)size, file) == (size_t)size);
+    fclose(file);
+    free(data);
+}
+
+static void flip_last(unsigned char *data, long *size) {
+    data[*size - 1] ^= 0x55;
+}
+static void flip_middle(unsigned char *data, long *size) {
+    data[*size / 2] ^= 0x55;
+}
+static void flip_first(unsigned char *data, long *size) {
+    (void)size, data[0] ^= 0x55;
+}
+static void halve(unsigned char *data, long *size) {
+    (void)data, *size /= 2;
+}
+static void empty(unsigned char *data, long *size) {
+    (void)data, *size = 0;
+}
+static void garbage(unsigned char *data, long *size) {
+    memset(data, 0xa5, (size_t)*size);
+}
+
+static void (*change_of_files)(unsigned char *data, long *size);
+static void change_file(const char *path) {
+    edit(path, change_of_files);
+}
+static void remove_file(const char *path) {
+    remove(path);
+}
+
+static unsigned char foreign_text[1 << 20];
+static long foreign_size;
+static void take_foreign(unsigned char *data, long *size) {
+    foreign_size = *size;
+    memcpy(foreign_text, data, (size_t)*size);
+}
+static void take_file(const char *path) {
+    edit(path, take_foreign);
+}
+
+Test(caches, damage_is_noticed_and_rebuilt) {
+    const char *dir = fixture_folder("cache");
+    run_add(dir, NULL, NULL, 0);
+    uint32_t files = each_file(dir, NULL);
+    cr_assert_gt(files, 0, "nothing is cached");
+    static void (*const changes[])(unsigned char *, long *) = {flip_last, flip_middle, flip_first,
+                                                               halve,     empty,       garbage};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        change_of_files = changes[i];
+        each_file(dir, change_file);
+        run_add(dir, NULL, NULL, 0);
+        cr_expect_eq(each_file(dir, NULL), files, "change %zu", i);
+        run_add(dir, NULL, NULL, 0); /* with the rebuilt one */
+    }
+    each_file(dir, remove_file);
+    run_add(dir, NULL, NULL, 0);
+    cr_expect_eq(each_file(dir, NULL), files, "removed files are not written again");
+    each_file(dir, remove_file);
+    rmdir(dir);
+}
+
+/* The content of another entry under an entry's name. */
+static const char *foreign_path;
+static void put_foreign(const char *path) {
+    FILE *file = fopen(path, "wb");
+    cr_assert(file && fwrite(foreign_text, 1, (size_t)foreign_size, file) == (size_t)foreign_size);
+    fclose(file);
+    foreign_path = path;
+}
+
+Test(caches, foreign_content_is_noticed) {
+    const char *dir = fixture_folder("foreign");
+    FILE *none = fopen("/dev/null", "r");
+    fclose(none);
+    /* an entry of another kernel (OpenCL) or another device (Vulkan, by its own first lines) */
+    run_add(dir, NULL, NULL, 0);
+    each_file(dir, take_file);
+    for (long i = 0; i < 64 && i < foreign_size; i++) {
+        foreign_text[i] ^= 1;
+        each_file(dir, put_foreign);
+        run_add(dir, NULL, NULL, 0);
+        foreign_text[i] ^= 1;
+    }
+    each_file(dir, remove_file);
+    rmdir(dir);
+}
+
+Test(caches, no_cache_and_no_right_to_write) {
+    run_add("", NULL, NULL, 0);
+    run_add("/proc/no/such/folder", NULL, NULL, 0);
+}
+
+/* ---- Choices ---- */
+
+Test(choices, text_is_json_and_reproduces_itself) {
+    static char first[1 << 16], second[1 << 16];
+    run_add("", NULL, first, sizeof first);
+    json_t *json = json_loads(first, 0, NULL);
+    cr_assert(json, "%s", first);
+    cr_expect(json_is_object(json_object_get(json, "choices")));
+    json_decref(json);
+    run_add("", first, second, sizeof second);
+    cr_expect_str_eq(first, second);
+}
+
+Test(choices, wrong_texts_are_refused) {
+    xft_device *device;
+    const char *name = getenv("XFT_TEST_DEVICE");
+    static const char *const texts[] = {"{", "[]", "{}", "{\"choices\": 3}", "{\"choices\": {\"a\": 1}}"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        REFUSES(xft_device_open(name ? name : "auto", &(xft_device_options){.choices = texts[i]}, &device),
+                XFT_ERROR_FORMAT, "choices");
+}
