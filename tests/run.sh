@@ -136,7 +136,12 @@ runtime_on() {
 
 suite_runtime() { each_device runtime_on; }
 
-suites="runtime ops"
+suite_gradients() {
+    begin "gradients of the references, approximations of the kernels (no device)"
+    criterion gradients "$build/tests/xft_test_gradients"
+}
+
+suites="gradients runtime ops"
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
     suites=$only_suite
