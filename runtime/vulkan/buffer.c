@@ -5,26 +5,6 @@
 
 enum { STAGING_BYTES = 8 << 20 }; /* of the buffer that blocking writes and reads go through, piece by piece */
 
-/* The first allowed type with all of `flags`; drivers list the best first. Protected and lazy memory, and AMD's
- * uncached device memory, are for others. */
-static uint32_t find_memory_type(const vk_device *vk, uint32_t allowed, VkMemoryPropertyFlags flags) {
-    const VkMemoryPropertyFlags usual = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
-                                        VK_MEMORY_PROPERTY_HOST_COHERENT_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
-    for (uint32_t i = 0; i < vk->physical.memory.memoryTypeCount; i++) {
-        VkMemoryPropertyFlags has = vk->physical.memory.memoryTypes[i].propertyFlags;
-        if ((allowed >> i & 1) && (has & flags) == flags && !(has & ~usual)) return i;
-    }
-    return UINT32_MAX;
-}
-
-static uint32_t choose_memory_type(const vk_device *vk, uint32_t allowed, bool staging) {
-    const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    if (!staging) return find_memory_type(vk, allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
-    /* The host reads results here: uncached memory would be read a word at a time. */
-    uint32_t type = find_memory_type(vk, allowed, host | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
-    return type != UINT32_MAX ? type : find_memory_type(vk, allowed, host);
-}
-
 static xft_status allocate(vk_device *vk, bool staging, xft_buffer *buffer, vk_buffer *b) {
     VkBufferUsageFlags usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT;
     if (!staging) usage |= VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
@@ -33,7 +13,7 @@ static xft_status allocate(vk_device *vk, bool staging, xft_buffer *buffer, vk_b
     VK(vk->api.vkCreateBuffer(vk->device, &create, NULL, &b->handle));
     VkMemoryRequirements needs;
     vk->api.vkGetBufferMemoryRequirements(vk->device, b->handle, &needs);
-    uint32_t type = choose_memory_type(vk, needs.memoryTypeBits, staging);
+    uint32_t type = xft_vk_memory_type(&vk->physical, needs.memoryTypeBits, staging);
     XFT_FAIL_IF(type == UINT32_MAX, XFT_ERROR_UNSUPPORTED, "the driver offers no %s memory for buffers",
                 staging ? "host-visible, coherent" : "device-local");
     const VkMemoryDedicatedAllocateInfo dedicated = {.sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO,

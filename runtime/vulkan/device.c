@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #if defined(__linux__)
-#include <dirent.h>
 #include <unistd.h>
 #endif
 
@@ -106,29 +105,26 @@ static xft_status append_unusable(xft_device_info **list, uint32_t *count, const
 
 /* Drivers silently leave out a card whose device file they may not open: one entry for each such file. */
 static xft_status append_closed_nodes(xft_device_info **list, uint32_t *count) {
-    xft_status status = XFT_OK;
 #if defined(__linux__)
-    DIR *folder = opendir("/sys/class/drm"); /* also tells of cards whose file was not given to a container */
-    if (!folder) return XFT_OK;
-    for (struct dirent *file; status == XFT_OK && (file = readdir(folder));) {
-        if (strncmp(file->d_name, "renderD", 7) != 0) continue;
-        char path[300], reason[256];
-        snprintf(path, sizeof path, "/dev/dri/%s", file->d_name);
+    for (int minor = 128; minor < 192; minor++) {
+        char path[64], known[64], reason[256];
+        snprintf(path, sizeof path, "/dev/dri/renderD%d", minor);
+        snprintf(known, sizeof known, "/sys/class/drm/renderD%d", minor); /* also of cards kept out of a container */
+        if (access(path, F_OK) != 0 && access(known, F_OK) != 0) continue;
         int node = open(path, O_RDWR | O_CLOEXEC);
         if (node >= 0) {
             close(node);
             continue;
         }
-        snprintf(reason, sizeof reason, "%.40s cannot be opened (%.60s): %s", path, strerror(errno),
+        snprintf(reason, sizeof reason, "%s cannot be opened (%s): %s", path, strerror(errno),
                  errno == EACCES ? "add the user to the group that owns it (usermod -aG render USER) and log in again"
                                  : "give it to this machine or container (--device /dev/dri)");
-        status = append_unusable(list, count, path, reason);
+        XFT_TRY(append_unusable(list, count, path, reason));
     }
-    closedir(folder);
 #else
     (void)list, (void)count;
 #endif
-    return status;
+    return XFT_OK;
 }
 
 static xft_status append_devices(const vk_loader *api, VkInstance instance, xft_device_info **list, uint32_t *count) {
@@ -297,22 +293,36 @@ void xft_vk_close(xft_device *device) {
     device->impl = NULL;
 }
 
+/* A driver on the CPU states some number for its heap; what counts is the memory of the host. */
+static bool host_memory(uint64_t *total, uint64_t *available) {
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (!file) return false;
+    char line[128];
+    unsigned long long kib;
+    int found = 0;
+    while (found < 2 && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemTotal: %llu kB", &kib) == 1) *total = kib << 10, found++;
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) *available = kib << 10, found++;
+    }
+    fclose(file);
+    return found == 2;
+}
+
 xft_status xft_vk_memory(xft_device *device, uint64_t *total, uint64_t *available, bool *told) {
     const vk_device *vk = xft_vk(device);
+    *told = vk->physical.has_budget;
+    if (!*told && device->info.device_class == XFT_CLASS_CPU && host_memory(total, available)) return XFT_OK;
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
     VkPhysicalDeviceMemoryProperties2 memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
-                                                .pNext = vk->physical.has_budget ? &budget : NULL};
+                                                .pNext = *told ? &budget : NULL};
     vk->api.vkGetPhysicalDeviceMemoryProperties2(vk->physical.handle, &memory);
-    *total = *available = 0;
-    *told = vk->physical.has_budget;
-    for (uint32_t i = 0; i < memory.memoryProperties.memoryHeapCount; i++) {
-        const VkMemoryHeap *heap = &memory.memoryProperties.memoryHeaps[i];
-        if (!(heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) || heap->size <= *total) continue;
-        uint64_t limit = *told ? budget.heapBudget[i] : heap->size;
-        uint64_t used = *told ? budget.heapUsage[i] : device->counters.buffer_bytes;
-        *total = heap->size;
-        *available = limit > used ? limit - used : 0;
-    }
+    const uint32_t type = xft_vk_memory_type(&vk->physical, UINT32_MAX, false);
+    XFT_FAIL_IF(type == UINT32_MAX, XFT_ERROR_UNSUPPORTED, "the driver offers no device-local memory");
+    const uint32_t heap = memory.memoryProperties.memoryTypes[type].heapIndex;
+    *total = memory.memoryProperties.memoryHeaps[heap].size;
+    const uint64_t limit = *told ? budget.heapBudget[heap] : *total;
+    const uint64_t used = *told ? budget.heapUsage[heap] : device->counters.buffer_bytes;
+    *available = limit > used ? limit - used : 0;
     return XFT_OK;
 }

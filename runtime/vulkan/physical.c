@@ -187,6 +187,30 @@ xft_status xft_vk_inspect(const vk_loader *api, VkPhysicalDevice handle, const x
     return XFT_OK;
 }
 
+/* ---- Memory ---- */
+
+/* The first allowed type with all of `flags`; drivers list the best first. Protected and lazy memory, and AMD's
+ * uncached device memory, are for others. */
+static uint32_t find_memory_type(const vk_physical *p, uint32_t allowed, VkMemoryPropertyFlags flags) {
+    const VkMemoryPropertyFlags usual = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT |
+                                        VK_MEMORY_PROPERTY_HOST_COHERENT_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+    for (uint32_t i = 0; i < p->memory.memoryTypeCount; i++) {
+        VkMemoryPropertyFlags has = p->memory.memoryTypes[i].propertyFlags;
+        if ((allowed >> i & 1) && (has & flags) == flags && !(has & ~usual)) return i;
+    }
+    return UINT32_MAX;
+}
+
+uint32_t xft_vk_memory_type(const vk_physical *p, uint32_t allowed, bool staging) {
+    const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    if (!staging) return find_memory_type(p, allowed, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+    /* The host reads results here: uncached memory would be read a word at a time. */
+    uint32_t type = find_memory_type(p, allowed, host | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+    return type != UINT32_MAX ? type : find_memory_type(p, allowed, host);
+}
+
+/* ---- For the public header ---- */
+
 static xft_device_class class_of(VkPhysicalDeviceType type) {
     switch (type) {
     case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
@@ -258,11 +282,8 @@ void xft_vk_describe(const vk_loader *api, const vk_physical *p, xft_device_info
         info->pci[2] = p->pci.pciDevice;
         info->pci[3] = p->pci.pciFunction;
     }
-    info->memory_bytes = 0;
-    for (uint32_t i = 0; i < p->memory.memoryHeapCount; i++)
-        if (p->memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT &&
-            p->memory.memoryHeaps[i].size > info->memory_bytes)
-            info->memory_bytes = p->memory.memoryHeaps[i].size;
+    const uint32_t type = xft_vk_memory_type(p, UINT32_MAX, false);
+    info->memory_bytes = type == UINT32_MAX ? 0 : p->memory.memoryHeaps[p->memory.memoryTypes[type].heapIndex].size;
     info->max_allocation_bytes = max_allocation(p, info->memory_bytes);
     info->max_workgroup_size =
         (uint32_t)smaller(limits->maxComputeWorkGroupInvocations, limits->maxComputeWorkGroupSize[0]);

@@ -157,6 +157,9 @@ xft_status xft_vk_inspect(const vk_loader *api, VkPhysicalDevice handle, const x
 /* What the public header says of the device; usable and reason included. */
 void xft_vk_describe(const vk_loader *api, const vk_physical *p, xft_device_info *info);
 
+/* The best type among the `allowed` bits for buffers of kernels, or for staging; UINT32_MAX: none. */
+uint32_t xft_vk_memory_type(const vk_physical *p, uint32_t allowed, bool staging);
+
 /* ---- device.c ---- */
 
 typedef struct vk_device {
