@@ -40,7 +40,7 @@ KERNEL expert_group(RO_ARG(picks), RO_ARG(counts), RO_ARG(step_block), RW_ARG(of
         const uint pairs = min(tile, end - first) * K;
         for (uint i = LOCAL_ID; i < pairs; i += WG) {
             const uint token = first + i / K, j = i % K;
-            const uint pick = LOADU(picks, token * ld_picks + (j < shared_experts ? 0 : j - shared_experts));
+            const uint pick = LOADU(picks, token * ld_picks + (j == 0 ? 0 : j - shared_experts));
             experts_of[i] = pick == NONE ? NONE : j < shared_experts ? 0 : pick + shared_experts;
             if (pick == NONE) STOREU(inverse_rows, token * ld_inverse + j, NONE);
         }

@@ -19,9 +19,10 @@ KERNEL mix_backward(RO_ARG(experts), RO_ARG(dw), RW_ARG(dots), xft_mix_backward_
             }
         }
         UNROLL for (uint j = 0; j < BATCH; j++) {
-            const float total = WG_SUM((sum[j].x + sum[j].y) + (sum[j].z + sum[j].w), red);
+            const float dot_j = (sum[j].x + sum[j].y) + (sum[j].z + sum[j].w);
+            const float total = WG_SUM((1.0f - lambda) * dot_j, red);
             if (LOCAL_ID == 0 && first + j < routed)
-                STORE1(dots, GROUP_X * ld_dots + first + j, (1.0f - lambda) * total);
+                STORE1(dots, GROUP_X * ld_dots + first + j, total);
         }
     }
 }

@@ -51,7 +51,7 @@ void main() {
         const uint pairs = min(tile, end - first) * K;
         for (uint i = LOCAL_ID; i < pairs; i += WG) {
             const uint token = first + i / K, j = i % K;
-            const uint pick = LOADU(picks, token * p.ld_picks + (j < p.shared_experts ? 0u : j - p.shared_experts));
+            const uint pick = LOADU(picks, token * p.ld_picks + (j == 0u ? 0u : j - p.shared_experts));
             experts_of[i] = pick == NONE ? NONE : j < p.shared_experts ? 0u : pick + p.shared_experts;
             if (pick == NONE) STOREU(inverse_rows, token * p.ld_inverse + j, NONE);
         }

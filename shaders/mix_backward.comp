@@ -25,9 +25,10 @@ void main() {
             }
         }
         UNROLL for (uint j = 0u; j < BATCH; j++) {
-            const float total = WG_SUM((sum[j].x + sum[j].y) + (sum[j].z + sum[j].w));
+            const float dot_j = (sum[j].x + sum[j].y) + (sum[j].z + sum[j].w);
+            const float total = WG_SUM((1.0 - p.lambda) * dot_j);
             if (LOCAL_ID == 0u && first + j < p.routed)
-                STORE1(dots, GROUP_X * p.ld_dots + first + j, (1.0 - p.lambda) * total);
+                STORE1(dots, GROUP_X * p.ld_dots + first + j, total);
         }
     }
 }
