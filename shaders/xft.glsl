@@ -70,10 +70,10 @@ uint f16_bits(float x) {
 
 // f16 bits -> f32, exact. unpackHalf2x16 may flush subnormals.
 float f16_value(uint h) {
-    uint s = (h & 0x8000u) << 16, e = (h >> 10) & 31u, m = h & 0x3ffu;
-    if (e == 0u) { float f = float(m) * 5.9604644775390625e-8; return AS_FLOAT(AS_UINT(f) | s); }
-    if (e == 31u) return AS_FLOAT(s | 0x7f800000u | (m << 13));
-    return AS_FLOAT(s | ((e + 112u) << 23) | (m << 13));
+    uint s = (h & 0x8000u) << 16, e = h & 0x7c00u, m = h & 0x3ffu;
+    if (e == 0u) return AS_FLOAT(AS_UINT(float(m) * 5.9604644775390625e-8) | s);
+    if (e == 0x7c00u) return AS_FLOAT(s | 0x7f800000u | (m << 13));
+    return AS_FLOAT(s | ((e + 0x1c000u) << 13) | (m << 13));
 }
 
 vec2 unpack2(uint w, uint dt) {

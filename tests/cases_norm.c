@@ -100,10 +100,9 @@ static void cases_embedding(case_set set, const char *only, case_visitor visit, 
         uint32_t rows, cols, vocabulary;
     } sizes[] = {{7, 5, 3}, {1, 1, 1}, {61, 12, 7}, {130, 2052, 50}, {513, 64, 1000}, {40, 31, 1}, {2048, 576, 49152}};
     const uint32_t last = sizeof sizes / sizeof *sizes - 1;
-    for (uint32_t i = set == CASES_BENCH ? last : 0; i < (set == CASES_SMALL  ? 1
-                                                          : set == CASES_FULL ? last
-                                                                              : last + 1);
-         i++) {
+    const uint32_t first = set == CASES_BENCH ? last : 0;
+    const uint32_t end = set == CASES_SMALL ? 1 : set == CASES_FULL ? last : last + 1;
+    for (uint32_t i = first; i < end; i++) {
         const uint32_t rows = sizes[i].rows, cols = sizes[i].cols, vocabulary = sizes[i].vocabulary;
         if (case_wanted(only, "embedding")) {
             embedding_case(rows, cols, vocabulary, XFT_F32, XFT_F32, visit, user);
@@ -326,21 +325,18 @@ static void rope_case(uint32_t rows, uint32_t heads, uint32_t head_size, uint32_
 }
 
 static void cases_rope(case_set set, case_visitor visit, void *user) {
+    /* The first three: pairs in fours, twos, and one by one. */
     static const struct {
         uint32_t rows, heads, head_size, rotary;
-    } sizes[] = {{3, 2, 8, 8},    {1, 1, 2, 2},     {7, 3, 6, 6},  {17, 5, 12, 12}, {13, 3, 80, 20}, {5, 4, 64, 16},
-                 {33, 9, 64, 64}, {2, 2, 128, 128}, {9, 7, 10, 4}, {5, 3, 10, 8},   {11, 2, 96, 96}, {2048, 9, 64, 64}};
+    } sizes[] = {{3, 2, 8, 8},    {2, 3, 12, 12},   {2, 3, 6, 6},  {1, 1, 2, 2},   {13, 3, 80, 20}, {5, 4, 64, 16},
+                 {33, 9, 64, 64}, {2, 2, 128, 128}, {9, 7, 10, 4}, {5, 3, 10, 10}, {11, 2, 96, 96}, {2048, 9, 64, 64}};
     const uint32_t last = sizeof sizes / sizeof *sizes - 1;
-    for (uint32_t i = set == CASES_BENCH ? last : 0; i < (set == CASES_SMALL  ? 1
-                                                          : set == CASES_FULL ? last
-                                                                              : last + 1);
-         i++)
-        for (uint32_t dtype = XFT_F32; dtype <= XFT_BF16; dtype++) {
-            rope_case(sizes[i].rows, sizes[i].heads, sizes[i].head_size, sizes[i].rotary, (xft_dtype)dtype, false,
-                      visit, user);
-            rope_case(sizes[i].rows, sizes[i].heads, sizes[i].head_size, sizes[i].rotary, (xft_dtype)dtype, true, visit,
-                      user);
-        }
+    const uint32_t first = set == CASES_BENCH ? last : 0;
+    const uint32_t end = set == CASES_SMALL ? 3 : set == CASES_FULL ? last : last + 1;
+    for (uint32_t i = first; i < end; i++)
+        for (uint32_t k = 0; k < 4; k++)
+            rope_case(sizes[i].rows, sizes[i].heads, sizes[i].head_size, sizes[i].rotary, k < 2 ? XFT_F32 : XFT_BF16,
+                      k % 2, visit, user);
 }
 
 /* ---- SwiGLU ---- */
