@@ -69,11 +69,13 @@ bool xft_clblast_serves(const xft_kernel *kernel) {
 }
 
 /* Constants: WG FORM DT_A DT_B DT_C. */
-xft_status xft_clblast_prepare(const xft_kernel *kernel) {
+xft_status xft_clblast_prepare(xft_cl_device *cl, const xft_kernel *kernel) {
     for (uint32_t i = 2; i < 5; i++)
         XFT_FAIL_IF(kernel->constants[i] != XFT_F32, XFT_ERROR_UNSUPPORTED, "CLBlast: %s is %s, only f32 is served",
                     kernel->source->constants[i], xft_dtype_name((xft_dtype)kernel->constants[i]));
-    return need_library();
+    XFT_TRY(need_library());
+    cl->uses_clblast = true;
+    return XFT_OK;
 }
 
 xft_status xft_clblast_enqueue(const xft_cl_device *cl, const xft_command *command, cl_event *event) {
@@ -89,8 +91,8 @@ xft_status xft_clblast_enqueue(const xft_cl_device *cl, const xft_command *comma
     return status_of(code, "CLBlastSgemm");
 }
 
-void xft_clblast_release(void) {
-    if (clblast.clear) clblast.clear();
+void xft_clblast_release(const xft_cl_device *cl) {
+    if (cl->uses_clblast) clblast.clear();
 }
 
 xft_status xft_clblast_override(xft_device *device, const char *kernel, uint32_t count, const char *const *names,

@@ -9,13 +9,13 @@
 bool xft_clblast_serves(const xft_kernel *kernel);
 
 /* Opens the library at the first call and refuses what it cannot compute: another type than f32. */
-xft_status xft_clblast_prepare(const xft_kernel *kernel);
+xft_status xft_clblast_prepare(xft_cl_device *cl, const xft_kernel *kernel);
 
 /* Enqueues the product. *event (event may be NULL): of its last kernel. */
 xft_status xft_clblast_enqueue(const xft_cl_device *cl, const xft_command *command, cl_event *event);
 
-/* Frees the programs that CLBlast keeps, which hold contexts alive. */
-void xft_clblast_release(void);
+/* When a device closes that used it: frees the programs that CLBlast keeps, which hold contexts alive. */
+void xft_clblast_release(const xft_cl_device *cl);
 
 /* Replaces CLBlast's tuning parameters of one of its kernels ("Xgemm", "XgemmDirect"; f32) on this device, until the
  * process ends. All parameters of the kernel must be named. */

@@ -94,7 +94,7 @@ void xft_cl_close(xft_device *device) {
         xft_cl.clReleaseCommandQueue(cl->queue);
         xft_cl_unlock(cl);
     }
-    xft_clblast_release();
+    xft_clblast_release(cl);
     if (cl->context) xft_cl.clReleaseContext(cl->context);
     free(cl);
     device->impl = NULL;

@@ -124,7 +124,7 @@ xft_status xft_cl_kernel_create(xft_device *device, xft_kernel *kernel) {
     xft_cl_device *cl = device->impl;
     const xft_kernel_source *source = kernel->source;
     kernel->impl = NULL;
-    if (xft_clblast_serves(kernel)) return xft_clblast_prepare(kernel);
+    if (xft_clblast_serves(kernel)) return xft_clblast_prepare(cl, kernel);
     char options[OPTIONS_SIZE];
     write_options(kernel, options, sizeof options);
     const char *dir = device->cache_dir;

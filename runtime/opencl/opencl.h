@@ -78,7 +78,7 @@ typedef struct xft_cl_device {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue; /* in order; an adopted one is retained */
-    bool adopted, profiling;
+    bool adopted, profiling, uses_clblast;
     void (*lock_queue)(void *user); /* of the application; NULL: none */
     void (*unlock_queue)(void *user);
     void *user;
