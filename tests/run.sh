@@ -134,7 +134,12 @@ runtime_on() {
     XFT_TEST_DEVICE=$3 criterion "runtime-$1" "$build/tests/xft_test_runtime"
 }
 
-suite_runtime() { each_device runtime_on; }
+suite_runtime() {
+    each_device runtime_on
+    begin "failing calls of OpenCL (PoCL)"
+    check "clean errors, nothing left alive" env OCL_ICD_VENDORS=$vendors/pocl.icd "$build/tests/xft_opencl_faults" ||
+        failures=$((failures + 1))
+}
 
 suite_gradients() {
     begin "gradients of the references, approximations of the kernels (no device)"
