@@ -14,7 +14,7 @@ KERNEL adafactor_rows(RO_ARG(g), RW_ARG(rows), RW_ARG(partial), xft_adafactor_ro
     for (uint strip = 0; strip < cols; strip += 4 * WG) {
         uint c = strip + 4 * LOCAL_ID;
         float4 sum = (float4)0.0f;
-        for (uint r = 0; r < BLOCK; r++) {
+        __attribute__((opencl_unroll_hint(4))) for (uint r = 0; r < BLOCK; r++) {
             float4 x = (float4)0.0f;
             if (r < count && c < cols) x = KEEP4(LOAD4(g, (base + r) * ld_g + c, DT_G), cols - c);
             x *= x;

@@ -130,10 +130,3 @@ xft_status xft_choices_text(xft_device *device, const char **json) {
     *json = text;
     return XFT_OK;
 }
-
-int xft_choose_device(const xft_device_info *list, uint32_t count, uint32_t best, const xft_device_options *options) {
-    (void)count;
-    (void)options;
-    (void)list;
-    return (int)best;
-}

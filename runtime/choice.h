@@ -1,4 +1,4 @@
-/* Choices made by measuring: which form and tile of a kernel a device runs, and which device "auto" means. They are
+/* Choices made by measuring: which form and tile of a kernel a device runs. They are
  * remembered on disk, handed out as a text, and taken from such a text, so that a later run makes the same ones: a lost
  * cache or a noisy measurement must not change the bits of a run. */
 #ifndef XFT_RUNTIME_CHOICE_H
@@ -19,8 +19,5 @@ void xft_choices_free(xft_device *device);
 
 /* JSON {"device": …, "driver": …, "choices": {key: value}} of the choices this run made. */
 xft_status xft_choices_text(xft_device *device, const char **json);
-
-/* The fastest of the usable devices that are of the class of list[best], by a quick measurement that is remembered. */
-int xft_choose_device(const xft_device_info *list, uint32_t count, uint32_t best, const xft_device_options *options);
 
 #endif

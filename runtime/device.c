@@ -71,8 +71,7 @@ static bool make_folders(char *path) {
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }
 
-/* The cache folder of the options, made if need be; NULL when there is none to be had: the cache only saves time. */
-static char *find_cache_dir(const xft_device_options *options) {
+char *xft_find_cache_dir(const xft_device_options *options) {
     const char *base = options->cache_dir, *tail = "";
     if (!base) {
         base = getenv("XDG_CACHE_HOME");
@@ -98,7 +97,7 @@ xft_status xft_device_open_with(const xft_driver *driver, const xft_open_request
     XFT_FAIL_IF(!device, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a device");
     device->driver = driver;
     if (request->options) device->options = *request->options;
-    device->cache_dir = find_cache_dir(&device->options);
+    device->cache_dir = xft_find_cache_dir(&device->options);
     xft_open_request own = *request;
     own.options = &device->options;
     own.cache_dir = device->cache_dir;
@@ -134,7 +133,7 @@ void xft_device_close(xft_device *device) {
     free(device);
 }
 
-static const xft_driver *driver_of(const xft_device_info *info) {
+const xft_driver *xft_driver_of(const xft_device_info *info) {
     for (int i = 0; i < DRIVER_COUNT; i++)
         if (drivers[i]->api == info->api) return drivers[i];
     return NULL;
@@ -148,7 +147,7 @@ static int find_device(const xft_device_info *list, uint32_t count, const char *
     int best = -1;
     for (uint32_t i = 0; i < count; i++) {
         bool is_id = equal_ignoring_case(list[i].id, name);
-        bool is_api = driver_of(&list[i]) && equal_ignoring_case(driver_of(&list[i])->name, name);
+        bool is_api = xft_driver_of(&list[i]) && equal_ignoring_case(xft_driver_of(&list[i])->name, name);
         if (!automatic && !is_id && !is_api && !contains_ignoring_case(list[i].name, name)) continue;
         if (!list[i].usable) {
             if (*unusable < 0) *unusable = (int)i;
@@ -171,15 +170,20 @@ xft_status xft_device_open(const char *name, const xft_device_options *options, 
     uint32_t count;
     XFT_TRY(xft_devices(&list, &count));
     int unusable, found = find_device(list, count, name, &unusable);
-    if (found >= 0 && strcmp(name, "auto") == 0) found = xft_choose_device(list, count, (uint32_t)found, options);
+    if (found >= 0 && strcmp(name, "auto") == 0) found = xft_fastest_device(list, count, (uint32_t)found, options);
     xft_status status;
     if (found >= 0) {
         xft_open_request request = {.info = &list[found], .options = options};
-        status = xft_device_open_with(driver_of(&list[found]), &request, device);
+        status = xft_device_open_with(xft_driver_of(&list[found]), &request, device);
         if (status != XFT_OK) status = xft_fail_in(status, "cannot open %s (%s)", list[found].id, list[found].name);
     } else if (unusable >= 0) {
-        status = xft_fail(XFT_ERROR_NO_DEVICE, "device \"%s\" cannot be used: %s: %s", name, list[unusable].id,
-                          list[unusable].reason);
+        char reasons[700] = "";
+        for (uint32_t i = 0; i < count; i++) {
+            if (list[i].usable || (strcmp(name, "auto") != 0 && (int)i != unusable)) continue;
+            size_t at = strlen(reasons);
+            snprintf(reasons + at, sizeof reasons - at, "%s%s: %s", at ? "; " : "", list[i].id, list[i].reason);
+        }
+        status = xft_fail(XFT_ERROR_NO_DEVICE, "device \"%s\" cannot be used: %s", name, reasons);
     } else {
         char known[512] = "";
         for (uint32_t i = 0; i < count; i++) {

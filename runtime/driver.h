@@ -120,4 +120,14 @@ extern const xft_driver xft_vulkan_driver, xft_opencl_driver;
 /* Opens a device of any driver: what xft_device_open does after it has chosen. Tests open their driver with it. */
 xft_status xft_device_open_with(const xft_driver *driver, const xft_open_request *request, xft_device **device);
 
+/* The driver of a listed device, NULL for none. */
+const xft_driver *xft_driver_of(const xft_device_info *info);
+
+/* The cache folder of the options, made if need be, to be freed; NULL when there is none to be had. */
+char *xft_find_cache_dir(const xft_device_options *options);
+
+/* auto.c: index of the fastest of the usable devices of list[best]'s class, by a quick measurement that is remembered in
+ * the cache; a device that fails it is passed over. */
+int xft_fastest_device(const xft_device_info *list, uint32_t count, uint32_t best, const xft_device_options *options);
+
 #endif

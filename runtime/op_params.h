@@ -11,7 +11,7 @@
 #if defined(XFT_GLSL)
 #define PARAMS(name) struct name {
 #define END_PARAMS(name) };
-#elif defined(__OPENCL_VERSION__)
+#elif defined(__OPENCL_C_VERSION__)
 #define PARAMS(name) typedef struct name {
 #define END_PARAMS(name) } name;
 #else
@@ -588,7 +588,7 @@ PARAMS(xft_adafactor_vector_params)
     uint count;
 END_PARAMS(xft_adafactor_vector_params)
 
-#if !defined(XFT_GLSL) && !defined(__OPENCL_VERSION__)
+#if !defined(XFT_GLSL) && !defined(__OPENCL_C_VERSION__)
 #undef uint
 #endif
 #undef PARAMS

@@ -23,23 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 # ---- What a bare Debian 12 lacks ------------------------------------------------------------------------------------
-packages="gcc libc6-dev cmake ninja-build pkg-config libcriterion-dev libvulkan-dev opencl-headers ocl-icd-opencl-dev
-    glslang-tools spirv-tools vulkan-validationlayers mesa-vulkan-drivers mesa-opencl-icd pocl-opencl-icd oclgrind
-    libopenblas-dev libclblast-dev valgrind ca-certificates libjansson-dev libpcre2-dev libutf8proc-dev"
-
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-
-install_missing() {
-    local missing=() package
-    for package in $packages; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-    done
-    [ ${#missing[@]} = 0 ] && return
-    echo "installing: ${missing[*]}"
-    [ "${XFT_NO_INSTALL:-}" = 1 ] && return 1
-    as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq \
-        --no-install-recommends "${missing[@]}" >"$logs/apt.log" 2>&1 || { tail -5 "$logs/apt.log"; return 1; }
-}
+. tests/packages.sh
 
 # SwiftShader comes inside chromium-common, which is unpacked and not installed. Kept from run to run.
 swiftshader=${XFT_SWIFTSHADER:-$build/swiftshader}
@@ -146,7 +130,9 @@ suite_gradients() {
     criterion gradients "$build/tests/xft_test_gradients"
 }
 
-suites="gradients runtime ops"
+suite_embed() { begin "embedding"; check "programs outside the tree" tests/embed.sh "$build" || failures=$((failures + 1)); }
+
+suites="gradients runtime ops embed"
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
     suites=$only_suite
@@ -157,7 +143,8 @@ mkdir -p "$logs"
 : >"$synthesis"
 started=$(date +%s)
 begin "build"
-install_missing || { echo "FAILED: cannot install what is missing"; exit 1; }
+# shellcheck disable=SC2086
+need_packages $TEST_PACKAGES || { echo "FAILED: cannot install what is missing"; exit 1; }
 fetch_swiftshader || { echo "FAILED: cannot fetch SwiftShader"; failures=1; }
 cmake -S . -B "$build" -G Ninja >"$logs/cmake.log" 2>&1 || { tail -20 "$logs/cmake.log"; exit 1; }
 ninja -C "$build" >"$logs/ninja.log" 2>&1 || { grep -E 'error|FAILED' -A5 "$logs/ninja.log" | head -40; exit 1; }
