@@ -42,18 +42,18 @@ static uint32_t round_up(uint32_t x, uint32_t to) {
 }
 
 /* Slabs as deep as the first-level cache holds a panel of b; rows as many as pay for packing it, with a's copy within
- * the second-level cache. */
+ * the second-level cache; columns as many as pay for that copy. */
 static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *p) {
-    const bool wide = info->native_vector_width >= 16;
+    const bool wide = info->native_vector_width >= 16, packs_a = p->form == XFT_TN || p->a != XFT_F32;
     const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw;
-    const bool packs_a = p->form == XFT_TN || p->a != XFT_F32;
-    uint32_t kc = p->form == XFT_NT ? 512 : p->form == XFT_NN ? 384 : 256;
-    uint32_t bm = p->form != XFT_TN ? 516 : p->M >= 2048 ? 192 : 96;
-    while (bm > mr && 4ull * (kc * nr + bm * nr + (packs_a ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
+    uint32_t kc = p->form == XFT_TN ? 512 : 640;
+    uint32_t bm = p->form != XFT_TN ? 516 : p->M >= 1024 || p->experts > 0 ? 192 : 96;
+    uint32_t pc = p->c == XFT_F32 ? nr : p->form == XFT_TN ? 16 * nr : packs_a ? 4 * nr : nr;
+    while (bm > mr && 4ull * (kc * nr + bm * pc + (packs_a ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
         bm = round_up(bm / 2, mr);
 
     /* Row blocks of equal size, and enough work-groups for every core. */
-    uint32_t rows = bm, columns = p->form == XFT_TN && p->c == XFT_F32 ? round_up(p->N, nr) : nr;
+    uint32_t rows = bm, columns = p->c != XFT_F32 ? pc : p->form == XFT_TN ? round_up(p->N, nr) : packs_a ? 4 * nr : nr;
     if (p->experts == 0 || p->form == XFT_TN) rows = round_up(blocks(p->M, blocks(p->M, bm)), mr);
     const uint32_t enough = 4 * (info->compute_units ? info->compute_units : 1);
     const uint32_t matrices = p->experts > 0 && p->form == XFT_TN ? p->experts : 1;
@@ -61,7 +61,7 @@ static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *
         columns = round_up(columns / 2, nr);
     while (rows > mr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < enough) rows = round_up(rows / 2, mr);
     return (xft_gemm_choice){
-        .variant = "cpu", .wg = 1, .tile = {vw, mr, bm, kc}, .rows = rows, .columns = columns, .rows_first = true};
+        .variant = "cpu", .wg = 1, .tile = {vw, mr, bm, kc, pc}, .rows = rows, .columns = columns, .rows_first = true};
 }
 
 /* CLBlast: the whole product in one dispatch; only when it is forced. */
