@@ -586,6 +586,7 @@ END_PARAMS(xft_adafactor_apply_params)
 
 PARAMS(xft_adafactor_vector_params)
     uint count;
+    float weight_decay;
 END_PARAMS(xft_adafactor_vector_params)
 
 #if !defined(XFT_GLSL) && !defined(__OPENCL_C_VERSION__)

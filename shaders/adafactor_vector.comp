@@ -1,6 +1,6 @@
 #version 460
-// Adafactor for a vector: s = b s + (1-b) (g^2 + 1e-30), U = g / sqrt(s), w -= lr U / max(1, RMS(U)); g with the clip
-// factor, b = 1 - t^-0.8. g, w, s [count]. Grid: one work-group: vectors are short.
+// Adafactor for a vector: s = b s + (1-b) (g^2 + 1e-30), U = g / sqrt(s), w = (1 - lr wd) w - lr U / max(1, RMS(U)); g
+// with the clip factor, b = 1 - t^-0.8. g, w, s [count]. Grid: one work-group: vectors are short.
 #define XFT_WG_REDUCE
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
@@ -18,7 +18,7 @@ void main() {
         sum += x * x;
     }
     sum = WG_SUM(sum);
-    float factor = STEP_LR(step) * clip / max(1.0, sqrt(sum / float(p.count)));
+    float keep = 1.0 - STEP_LR(step) * p.weight_decay, factor = STEP_LR(step) * clip / max(1.0, sqrt(sum / float(p.count)));
     for (uint i = LOCAL_ID; i < p.count; i += WG)       // the same invocation wrote s[i]
-        STORE1(w, i, AS_FLOAT(TAKEU(w, i)) - factor * LOAD1(g, i, F32) * inversesqrt(AS_FLOAT(TAKEU(s, i))));
+        STORE1(w, i, keep * AS_FLOAT(TAKEU(w, i)) - factor * LOAD1(g, i, F32) * inversesqrt(AS_FLOAT(TAKEU(s, i))));
 }

@@ -387,8 +387,7 @@ static void adafactor_case(update_case u, case_visitor visit, void *user) {
 }
 
 static xft_status record_vector(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    (void)c;
-    return xft_adafactor_vector(stream, t[0], t[1], t[2], t[3], t[4], t[5]);
+    return xft_adafactor_vector(stream, c->f[0], t[0], t[1], t[2], t[3], t[4], t[5]);
 }
 
 static void vector_case(uint32_t count, int mode, uint32_t t, case_visitor visit, void *user) {
@@ -405,7 +404,8 @@ static void vector_case(uint32_t count, int mode, uint32_t t, case_visitor visit
     make_positive(s);
     keep_expected(w);
     keep_expected(s);
-    xft_adafactor_vector_params p = {count};
+    c.f[0] = count % 2 ? 0 : 0.01f;
+    xft_adafactor_vector_params p = {count, c.f[0]};
     ref_adafactor_vector(&(ref_call){.d = {g->values, [4] = w->expected, s->expected},
                                      .u = {[1] = (uint32_t *)&d.step, (uint32_t *)&d.state, d.t},
                                      .params = &p});

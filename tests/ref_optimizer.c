@@ -190,6 +190,8 @@ void ref_adafactor_vector(const ref_call *call) {
         call->d[5][i] = (1 - rate) * call->d[5][i] + rate * (x * x + 1e-30);
         sum += x * x / call->d[5][i];
     }
-    double factor = (double)s->lr * clip / fmax(1, sqrt(sum / p->count));
-    for (uint32_t i = 0; i < p->count; i++) call->d[4][i] -= factor * call->d[0][i] / sqrt(call->d[5][i]);
+    double factor = (double)s->lr * clip / fmax(1, sqrt(sum / p->count)),
+           keep = 1 - (double)s->lr * (double)p->weight_decay;
+    for (uint32_t i = 0; i < p->count; i++)
+        call->d[4][i] = keep * call->d[4][i] - factor * call->d[0][i] / sqrt(call->d[5][i]);
 }

@@ -132,7 +132,16 @@ suite_gradients() {
 
 suite_embed() { begin "embedding"; check "programs outside the tree" tests/embed.sh "$build" || failures=$((failures + 1)); }
 
-suites="gradients runtime ops embed"
+
+oracle_on() {
+    [ "$2" = full ] || [ -n "$only_device" ] || return 0
+    begin "oracle on $1"
+    XFT_TEST_LABEL=$1 XFT_TEST_DEVICE=$3 criterion "oracle-$1" "$build/tests/xft_test_oracle"
+}
+
+suite_oracle() { each_device oracle_on; }
+
+suites="gradients runtime ops oracle embed"
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
     suites=$only_suite

@@ -248,7 +248,7 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
     return xft_record(stream, &d4);
 }
 
-xft_status xft_adafactor_vector(xft_stream *stream, const xft_tensor *g, const xft_tensor *step,
+xft_status xft_adafactor_vector(xft_stream *stream, float weight_decay, const xft_tensor *g, const xft_tensor *step,
                                 const xft_tensor *state, const xft_tensor *t, const xft_tensor *w,
                                 const xft_tensor *s) {
     XFT_ARG(stream, "adafactor_vector", g, XFT_F32_ONLY, 1, 0);
@@ -258,7 +258,7 @@ xft_status xft_adafactor_vector(xft_stream *stream, const xft_tensor *g, const x
     XFT_ARG(stream, "adafactor_vector", t, XFT_U32_ONLY, 1, 1);
     XFT_ARG(stream, "adafactor_vector", w, XFT_F32_ONLY, 1, count);
     XFT_ARG(stream, "adafactor_vector", s, XFT_F32_ONLY, 1, count);
-    xft_adafactor_vector_params p = {count};
+    xft_adafactor_vector_params p = {count, weight_decay};
     xft_dispatch d = {.op = XFT_OP_adafactor_vector,
                       .tensors = {g, step, state, t, w, s},
                       .params = &p,

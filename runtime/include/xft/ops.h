@@ -300,8 +300,8 @@ XFT_API xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, 
                                         const xft_tensor *r, const xft_tensor *c, xft_rounding rounding,
                                         uint32_t key);
 
-/* Adafactor for vectors (norms, biases, mixing coefficients): full second moment s; g, w, s f32 [N]; t u32 [1]; no decay. */
-XFT_API xft_status xft_adafactor_vector(xft_stream *stream, const xft_tensor *g, const xft_tensor *step,
+/* Adafactor for vectors (norms, biases, mixing coefficients): full second moment s; g, w, s f32 [N]; t u32 [1]. */
+XFT_API xft_status xft_adafactor_vector(xft_stream *stream, float weight_decay, const xft_tensor *g, const xft_tensor *step,
                                         const xft_tensor *state, const xft_tensor *t, const xft_tensor *w,
                                         const xft_tensor *s);
 

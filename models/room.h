@@ -1,0 +1,19 @@
+/* Where tensors come from: an arena, or, for a plan, only a sum. The same allocation code serves both, so that a plan
+ * and the allocator cannot disagree. The first failure sticks; takers need not check each tensor. */
+#ifndef XFT_MODELS_ROOM_H
+#define XFT_MODELS_ROOM_H
+
+#include "xft/tensor.h"
+
+typedef struct xft_room {
+    const xft_device *device; /* for alignment; NULL: 512 bytes */
+    xft_arena *arena;         /* NULL: count only */
+    uint64_t bytes;           /* taken so far */
+    xft_status status;
+} xft_room;
+
+/* A tensor of shape [d0], [d0,d1] or [d0,d1,d2]; unused dimensions are 0. Without an arena it has a shape, no memory.
+ */
+xft_tensor xft_room_take(xft_room *room, xft_dtype dtype, uint32_t d0, uint32_t d1, uint32_t d2);
+
+#endif
