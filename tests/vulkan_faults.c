@@ -350,9 +350,11 @@ int main(void) {
     fail_every_call(VK_ERROR_DEVICE_LOST, false);
     fail_every_call(VK_ERROR_OUT_OF_HOST_MEMORY, true);
     printf("%u calls and allocations\n", calls);
+    bool right;
+    app.get_instance_proc_addr = NULL; /* the system's loader, which nothing watches */
+    CHECK(use_library(&right) == XFT_OK && right, "through the system's loader: %s", xft_error());
     static const char *const too_little[] = {"bufferDeviceAddress", NULL};
     app.enabled = too_little;
-    bool right;
     CHECK(use_library(&right) == XFT_ERROR_UNSUPPORTED, "features that are not enabled");
     printf("%s\n", xft_error());
     app.enabled = xft_vulkan_requirements()->features;

@@ -303,5 +303,7 @@ void xft_vk_describe(const vk_loader *api, const vk_physical *p, xft_device_info
         snprintf(info->reason, sizeof info->reason, "it lacks %.160s: a newer driver may have it", p->missing);
     else if (p->queue_family == UINT32_MAX)
         snprintf(info->reason, sizeof info->reason, "none of its queues computes: choose another device");
+    else if (info->memory_bytes == 0)
+        snprintf(info->reason, sizeof info->reason, "it has no memory for buffers: choose another device");
     info->usable = !*info->reason;
 }
