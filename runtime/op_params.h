@@ -589,6 +589,11 @@ PARAMS(xft_adafactor_vector_params)
     float weight_decay;
 END_PARAMS(xft_adafactor_vector_params)
 
+PARAMS(xft_fma_peak_params)
+    uint count;
+    uint rounds;
+END_PARAMS(xft_fma_peak_params)
+
 #if !defined(XFT_GLSL) && !defined(__OPENCL_C_VERSION__)
 #undef uint
 #endif

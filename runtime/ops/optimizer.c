@@ -1,14 +1,10 @@
 /* Optimizers of ops.h: norm and bookkeeping of a step, AdamW, Adafactor. */
 #include <math.h>
 
-#include "record.h"
+#include "grid.h"
 
 enum { STEP_WORDS = sizeof(xft_step_block) / 4, STATE_WORDS = sizeof(xft_step_state) / 4 };
 enum { ADAFACTOR_BLOCK = 16 }; /* rows per work-group of adafactor_rows and adafactor_rms */
-
-static uint32_t ceil_div(uint32_t items, uint32_t size) {
-    return items / size + (items % size != 0);
-}
 
 /* A matrix, or a stack of them: entries x rows x cols. */
 typedef struct stack {
@@ -28,7 +24,7 @@ xft_status xft_sum_squares(xft_stream *stream, const xft_tensor *g, const xft_te
     XFT_ARG(stream, "sum_squares", g, XFT_DATA, 0, 0);
     XFT_ARG(stream, "sum_squares", partial, XFT_F32_ONLY, 1, 0);
     uint32_t count = xft_cols(partial), rows = xft_rows(g);
-    xft_sum_squares_params p = {rows, xft_cols(g), g->pitch, ceil_div(rows, count), count};
+    xft_sum_squares_params p = {rows, xft_cols(g), g->pitch, xft_ceil_div(rows, count), count};
     xft_dispatch d = {.op = XFT_OP_sum_squares,
                       .tensors = {g, partial},
                       .params = &p,
@@ -134,7 +130,7 @@ xft_status xft_adamw(xft_stream *stream, const xft_adamw_config *config, const x
 uint64_t xft_adafactor_scratch(const xft_tensor *g) {
     if (!g || g->rank < 1 || g->rank > 4) return 0;
     stack s = stack_of(g);
-    uint64_t blocks = ceil_div(s.rows, ADAFACTOR_BLOCK), statistics = blocks * s.entries * s.cols;
+    uint64_t blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK), statistics = blocks * s.entries * s.cols;
     uint64_t update = ((uint64_t)s.entries + 15) / 16 * 48 + s.entries * blocks;
     return statistics > update ? statistics : update;
 }
@@ -164,7 +160,7 @@ xft_status xft_adafactor_statistics(xft_stream *stream, const xft_tensor *g, con
     stack s = stack_of(g);
     XFT_ARG(stream, "adafactor_statistics", rows, XFT_F32_ONLY, 1, s.entries * s.rows);
     XFT_ARG(stream, "adafactor_statistics", columns, XFT_F32_ONLY, s.entries, s.cols);
-    uint32_t blocks = ceil_div(s.rows, ADAFACTOR_BLOCK);
+    uint32_t blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK);
     xft_tensor partial = part_of(scratch, 0, blocks * s.entries * s.cols);
     xft_adafactor_rows_params p = {s.rows, s.cols, g->pitch, blocks, s.entries};
     xft_dispatch d = {.op = XFT_OP_adafactor_rows,
@@ -174,7 +170,7 @@ xft_status xft_adafactor_statistics(xft_stream *stream, const xft_tensor *g, con
                       .constants = {64, g->dtype},
                       .groups = {blocks, s.entries, 1}};
     XFT_TRY(xft_record(stream, &d));
-    xft_adafactor_columns_params q = {blocks, s.cols, columns->pitch, ceil_div(s.cols, 64), s.entries};
+    xft_adafactor_columns_params q = {blocks, s.cols, columns->pitch, xft_ceil_div(s.cols, 64), s.entries};
     xft_dispatch e = {.op = XFT_OP_adafactor_columns,
                       .tensors = {&partial, columns},
                       .params = &q,
@@ -199,7 +195,7 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
     XFT_ARG(stream, "adafactor_update", c, XFT_F32_ONLY, s.entries, s.cols);
     XFT_OP_FAIL_IF(columns->pitch != c->pitch, stream, "adafactor_update: columns and c differ in row pitch");
     xft_device *device = xft_stream_device(stream);
-    uint32_t wg = xft_workgroup_for(device), blocks = ceil_div(s.rows, ADAFACTOR_BLOCK), has_used = used != NULL;
+    uint32_t wg = xft_workgroup_for(device), blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK), has_used = used != NULL;
     uint32_t entries_padded = (s.entries + 15) / 16 * 16;
     xft_tensor mean = part_of(scratch, 0, s.entries), scale = part_of(scratch, entries_padded, 2 * s.entries);
     xft_tensor squares = part_of(scratch, 3 * entries_padded, s.entries * blocks);

@@ -305,6 +305,13 @@ XFT_API xft_status xft_adafactor_vector(xft_stream *stream, float weight_decay, 
                                         const xft_tensor *state, const xft_tensor *t, const xft_tensor *w,
                                         const xft_tensor *s);
 
+/* ---- Measuring ----------------------------------------------------------------------------------------------------- */
+
+/* y = sum over k = 1 … 8 of a_k, where a_k starts as k x and becomes a_k / 2 + x `rounds` times; f32 vectors of a multiple
+ * of 16 elements. It touches no memory while it computes 16 rounds flops per element: what a device reaches here is its
+ * roofline in multiply-adds. */
+XFT_API xft_status xft_fma_peak(xft_stream *stream, const xft_tensor *x, uint32_t rounds, const xft_tensor *y);
+
 #ifdef __cplusplus
 }
 #endif
