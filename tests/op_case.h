@@ -18,6 +18,8 @@ typedef struct case_buffer {
     double *expected;        /* rows*cols after the op in double, unrounded; NaN: not compared. IN: NULL, must be unchanged */
     double tolerance;        /* normalised mean squared error; 0: the default of the dtype; negative: every bit equal.
                                 A looser one than the default must stand in the table of exceptions in op_check.c */
+    double magnitude;        /* size of the terms that an element sums, where they cancel: the error is normalised by
+                                it where it is larger than the result; 0: by the result alone */
     uint32_t float_columns;  /* U32 only (step block, step state): bit i: column i holds the bits of a float, and
                                 values and expected are that float */
 } case_buffer;

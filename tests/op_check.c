@@ -194,8 +194,9 @@ static void compare(const op_case *c, const image *m, const case_buffer *b, op_r
             if (e > worst) worst = e, worst_row = row, worst_column = column;
         }
     if (tolerance < 0 || compared == 0) return;
-    /* all expected values 0: nothing to normalise by, every difference counts */
-    double error = difference == 0 ? 0 : difference / (scale > 0 ? scale : DBL_MIN);
+    scale = fmax(scale, (double)compared * b->magnitude * b->magnitude);
+    /* all expected values 0: every difference counts */
+    double error = difference == 0 ? 0 : difference / fmax(scale, DBL_MIN);
     if (result->tolerance == 0 || error / tolerance > result->error / result->tolerance) {
         result->error = error;
         result->tolerance = tolerance;

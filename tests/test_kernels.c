@@ -82,7 +82,8 @@ Test(kernels, constants_match_their_rows) {
     const xft_kernel_source *sources = xft_kernel_sources(&count);
     cr_assert_geq(count, 2 * XFT_OP_COUNT);
     for (uint32_t i = 0; i < count; i++) {
-        if (sources[i].size == 0) continue; /* a variant that this build's compiler cannot make */
+        if (sources[i].size == 0) continue;                       /* this build's compiler cannot make it */
+        if (strcmp(sources[i].variant, "clblast") == 0) continue; /* a library's kernel */
         if (sources[i].api == XFT_API_VULKAN)
             check_spirv(&sources[i]);
         else
