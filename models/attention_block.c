@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-void xft_attention_block_forward(const xft_network *n, xft_stream *s, uint32_t l) {
+/* q [T,A], k [T,G], v [T,G] of norm1(x), q and k rotated. */
+static void project(const xft_network *n, xft_stream *s, uint32_t l) {
     const xft_layer_weights *w = &n->w->layers[l];
     const xft_layer_activations *a = &n->layers[l];
     uint32_t D = n->config->head_size;
@@ -20,9 +21,30 @@ void xft_attention_block_forward(const xft_network *n, xft_stream *s, uint32_t l
     }
     xft_rope(s, &n->table, &n->rows, D, false, &a->q);
     xft_rope(s, &n->table, &n->rows, D, false, &a->k);
+}
+
+static void project_back(const xft_network *n, xft_stream *s, uint32_t l) {
+    const xft_layer_activations *a = &n->layers[l];
+    xft_gemm(s, XFT_NT, &a->o, &n->w->layers[l].o, &a->x_mid, false); // x_mid [T,H] = o Wo^T
+    xft_accumulate(s, &a->x, &a->x_mid);                              // += x
+}
+
+void xft_attention_block_forward(const xft_network *n, xft_stream *s, uint32_t l) {
+    const xft_layer_activations *a = &n->layers[l];
+    uint32_t D = n->config->head_size;
+    project(n, s, l);
     xft_attention(s, &a->q, &a->k, &a->v, &n->segments, D, 1 / sqrtf((float)D), &a->o, &a->lse);
-    xft_gemm(s, XFT_NT, &a->o, &w->o, &a->x_mid, false); // x_mid [T,H] = o Wo^T
-    xft_accumulate(s, &a->x, &a->x_mid);                 // += x
+    project_back(n, s, l);
+}
+
+void xft_attention_block_decode(const xft_network *n, xft_stream *s, uint32_t l, const xft_tensor *past,
+                                const xft_tensor *k_cache, const xft_tensor *v_cache) {
+    const xft_layer_activations *a = &n->layers[l];
+    uint32_t D = n->config->head_size;
+    project(n, s, l);
+    xft_kv_append(s, &a->k, &a->v, past, k_cache, v_cache);
+    xft_attention_decode(s, &a->q, k_cache, v_cache, past, D, 1 / sqrtf((float)D), &a->o);
+    project_back(n, s, l);
 }
 
 void xft_attention_block_backward(const xft_network *n, xft_stream *s, uint32_t l) {

@@ -128,6 +128,10 @@ void xft_head_loss(const xft_network *network, xft_stream *stream);
 
 /* The parts of a layer. `again`: recomputation for the backward pass; what backward does not need is left out. */
 void xft_attention_block_forward(const xft_network *network, xft_stream *stream, uint32_t layer);
+/* Generation: T = B*n rows, the n newest of B sequences whose caches hold past [B] rows so far; caches [B,capacity,G].
+ */
+void xft_attention_block_decode(const xft_network *network, xft_stream *stream, uint32_t layer, const xft_tensor *past,
+                                const xft_tensor *k_cache, const xft_tensor *v_cache);
 void xft_attention_block_backward(const xft_network *network, xft_stream *stream, uint32_t layer);
 void xft_ffn_forward(const xft_network *network, xft_stream *stream, uint32_t layer, bool again);
 void xft_ffn_backward(const xft_network *network, xft_stream *stream, uint32_t layer);

@@ -40,8 +40,8 @@ typedef struct xft_parameter {
     uint32_t rank, shape[3];
     bool small;   /* always f32: norms, biases, router, mixing */
     bool experts; /* [E,·,·]: every expert a tensor of the checkpoint with its own state */
-    bool matrix;              /* factored second moment; else a vector */
-    bool decayed;             /* weight decay applies: matrices */
+    bool matrix;  /* factored second moment; else a vector */
+    bool decayed; /* weight decay applies: matrices */
 } xft_parameter;
 
 typedef struct xft_parameters {
