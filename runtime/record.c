@@ -44,8 +44,10 @@ xft_status xft_check_argument(xft_stream *stream, const char *op, const char *na
 
 uint32_t xft_groups_for(const xft_device *device, uint32_t items) {
     uint32_t most = 16384;
-    if (device->info.device_class == XFT_CLASS_CPU)
-        most = 4 * (device->info.compute_units ? device->info.compute_units : 8);
+    if (device->info.device_class == XFT_CLASS_CPU) {
+        const uint32_t few = 4 * (device->info.compute_units ? device->info.compute_units : 8), needed = items / 32;
+        most = few > needed ? few : needed;
+    }
     return items < 1 ? 1 : items < most ? items : most;
 }
 

@@ -52,7 +52,9 @@ xft_status xft_check_argument(xft_stream *stream, const char *op, const char *na
     } while (0)
 
 /* Work-groups for a loop over `items` rows or blocks: all of them up to a limit that keeps a GPU full, few on a CPU
- * device, where a group costs 10 us and there is nothing to hide. Depends on the device class only. */
+ * device, where a group costs 10 us and there is nothing to hide; but there at most about 32 items for a group, because
+ * llvmpipe leaves every loop of an invocation, without a word, once they have turned 65535 times in all, the loops inside
+ * loops included. What an invocation does for one item must so stay below 2000 turns. Depends on the device class only. */
 uint32_t xft_groups_for(const xft_device *device, uint32_t items);
 
 /* Invocations per work-group for row-wise and element-wise kernels on this device. */

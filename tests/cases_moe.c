@@ -518,6 +518,8 @@ static const moe_shape shapes[] = {
     {8, 6, 61, XFT_GATE_XFT, true, XFT_NOISE_STORED, false, EMPTY, 0, 0},
     {8, 2, 61, XFT_GATE_XFT, true, XFT_NOISE_STORED, false, CROWDED, 7, 0},
     {8, 2, 61, XFT_GATE_VANILLA, true, XFT_NOISE_NONE, false, CROWDED, 0, 0},
+    {64, 6, 2500, XFT_GATE_XFT, false, XFT_NOISE_STORED, false, RANDOM, 30,
+     0}, /* many turns of loops: xft_groups_for */
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -555,7 +557,8 @@ void cases_moe(case_set set, const char *only, case_visitor visit, void *user) {
         return;
     }
     for (uint32_t i = 0; i < (set == CASES_SMALL ? SMALL : SHAPES); i++) {
-        const uint32_t chunks = (uint32_t[]){3, 1, 64, 7}[i % 4];
+        const uint32_t least = (shapes[i].tokens + 255) / 256;
+        const uint32_t chunks = (uint32_t[]){least + 2, least, 64, least + 6}[i % 4];
         if (case_wanted(only, "router")) router_case(&shapes[i], visit, user);
         if (case_wanted(only, "router_balance")) balance_case(&shapes[i], chunks, visit, user);
         if (case_wanted(only, "router_backward")) backward_case(&shapes[i], visit, user);
@@ -564,7 +567,7 @@ void cases_moe(case_set set, const char *only, case_visitor visit, void *user) {
     if (set == CASES_FULL && case_wanted(only, "expert_group")) {
         group_case(&(moe_shape){8, 6, 3001, XFT_GATE_XFT, false, XFT_NOISE_NONE, false, RANDOM, 400, 0}, 64, 1, visit,
                    user);
-        group_case(&(moe_shape){64, 9, 1009, XFT_GATE_XFT, false, XFT_NOISE_NONE, false, RANDOM, 0, 0}, 1, 1, visit,
+        group_case(&(moe_shape){64, 64, 1009, XFT_GATE_XFT, false, XFT_NOISE_NONE, false, RANDOM, 0, 0}, 4, 1, visit,
                    user);
     }
     cases_pairs(set, only, visit, user);

@@ -17,7 +17,8 @@ xft_status xft_expert_group(xft_stream *stream, const xft_router_config *config,
     if (used) XFT_ARG(stream, "expert_group", used, XFT_U32_ONLY, 1, E);
 
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
-    const xft_stretches stretches = xft_stretches_of(stream, T, scratch);
+    xft_stretches stretches = {0};
+    XFT_TRY(xft_stretches_of(stream, "expert_group", T, scratch, &stretches));
     const xft_expert_count_params count = {.tokens = T,
                                            .experts = E,
                                            .picks = r.picks,

@@ -1,7 +1,7 @@
 /* The mixture of the experts' weights, and the gradient of its coefficients: "Merging" of ops.h. */
 #include <math.h>
 
-#include "../record.h"
+#include "grid.h"
 
 xft_status xft_mix_softmax(xft_stream *stream, const xft_tensor *a, const xft_tensor *alpha) {
     XFT_ARG(stream, "mix_softmax", a, XFT_F32_ONLY, 1, 0);
@@ -56,8 +56,10 @@ xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *experts, const
     XFT_ARG(stream, "mix_backward", scratch, XFT_F32_ONLY, 0, routed);
     XFT_ARG(stream, "mix_backward", dalpha, XFT_F32_ONLY, 1, routed);
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream)), rows = experts->shape[1];
-    const uint32_t groups =
-        xft_groups_for(xft_stream_device(stream), rows < xft_rows(scratch) ? rows : xft_rows(scratch));
+    const uint32_t groups = rows < xft_rows(scratch) ? rows : xft_rows(scratch);
+    XFT_OP_FAIL_IF(groups < xft_ceil_div(rows, 64), stream,
+                   "mix_backward: scratch has %u rows; expected at least %u for experts of %u rows", xft_rows(scratch),
+                   xft_ceil_div(rows, 64), rows);
     const xft_mix_backward_params params = {.rows = rows,
                                             .cols = experts->shape[2],
                                             .routed = routed,

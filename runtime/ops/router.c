@@ -1,11 +1,8 @@
 /* The router of a MoE layer, its balance loss and their backward pass: "Routing and experts" of ops.h. */
 #include <math.h>
 
+#include "grid.h"
 #include "routing.h"
-
-static uint32_t divide_up(uint32_t a, uint32_t b) {
-    return a / b + (a % b != 0);
-}
 
 xft_status xft_routing_check(xft_stream *stream, const char *op, const xft_router_config *config,
                              xft_routing *routing) {
@@ -29,12 +26,17 @@ xft_status xft_routing_check(xft_stream *stream, const char *op, const xft_route
     return XFT_OK;
 }
 
-xft_stretches xft_stretches_of(xft_stream *stream, uint32_t tokens, const xft_tensor *scratch) {
-    const uint32_t rows = xft_rows(scratch) < tokens ? xft_rows(scratch) : tokens;
-    xft_stretches s;
-    s.tokens = divide_up(tokens, xft_groups_for(xft_stream_device(stream), rows));
-    s.count = divide_up(tokens, s.tokens);
-    return s;
+/* A work-group does a stretch; see xft_groups_for for the reason of its limit. */
+enum { STRETCH = 256 };
+
+xft_status xft_stretches_of(xft_stream *stream, const char *op, uint32_t tokens, const xft_tensor *scratch,
+                            xft_stretches *stretches) {
+    const uint32_t rows = xft_rows(scratch), least = xft_ceil_div(tokens, STRETCH);
+    XFT_OP_FAIL_IF(rows < least, stream, "%s: scratch has %u rows; expected at least %u for %u tokens", op, rows, least,
+                   tokens);
+    stretches->tokens = xft_ceil_div(tokens, rows < tokens ? rows : tokens);
+    stretches->count = xft_ceil_div(tokens, stretches->tokens);
+    return XFT_OK;
 }
 
 /* Segments are read as segments[4 t + 3]. */
@@ -73,7 +75,7 @@ xft_status xft_router(xft_stream *stream, const xft_router_config *config, const
     XFT_ARG(stream, "router", weights, XFT_F32_ONLY, T, config->top_k);
 
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
-    const uint32_t groups = xft_groups_for(xft_stream_device(stream), divide_up(T, wg / r.routed));
+    const uint32_t groups = xft_groups_for(xft_stream_device(stream), xft_ceil_div(T, wg / r.routed));
     const xft_router_params params = {.tokens = T,
                                       .routed = r.routed,
                                       .picks = r.picks,
@@ -114,7 +116,8 @@ xft_status xft_router_balance(xft_stream *stream, const xft_router_config *confi
     XFT_ARG(stream, "router_balance", loss, XFT_F32_ONLY, 1, 1);
 
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
-    const xft_stretches stretches = xft_stretches_of(stream, T, scratch);
+    xft_stretches stretches = {0};
+    XFT_TRY(xft_stretches_of(stream, "router_balance", T, scratch, &stretches));
     const xft_router_stats_params sums = {.tokens = T,
                                           .routed = r.routed,
                                           .picks = r.picks,
@@ -163,7 +166,7 @@ xft_status xft_router_backward(xft_stream *stream, const xft_router_config *conf
     XFT_ARG(stream, "router_backward", dg, XFT_F32_ONLY, T, r.routed);
 
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
-    const uint32_t groups = xft_groups_for(xft_stream_device(stream), divide_up(T, wg / r.routed));
+    const uint32_t groups = xft_groups_for(xft_stream_device(stream), xft_ceil_div(T, wg / r.routed));
     const xft_router_backward_params params = {.tokens = T,
                                                .routed = r.routed,
                                                .picks = r.picks,

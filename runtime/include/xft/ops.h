@@ -192,7 +192,7 @@ XFT_API xft_status xft_router(xft_stream *stream, const xft_router_config *confi
 
 /* Balance statistics and loss: stats f32 [3,E'] = importance, load, tokens per routed expert; coefficients f32 [2,E'] =
  * c_imp, c_load (dL_bal/dv, scaled by the step block's balance_scale); loss f32 [1] += balance_scale * L_bal.
- * scratch f32 [C,3E'] for any C >= 1 (more is faster: about one row for 64 tokens, up to 256). */
+ * scratch f32 [C,3E'], C at least T/256 rounded up (more is faster: about one row for 64 tokens, up to 256). */
 XFT_API xft_status xft_router_balance(xft_stream *stream, const xft_router_config *config, const xft_tensor *state,
                                       const xft_tensor *segments, const xft_tensor *step, const xft_tensor *scratch,
                                       const xft_tensor *stats, const xft_tensor *coefficients, const xft_tensor *loss);
@@ -207,7 +207,7 @@ XFT_API xft_status xft_router_backward(xft_stream *stream, const xft_router_conf
 
 /* Sorts the tokens by expert; those without picks (not valid) go nowhere. offsets u32 [E+1]; source u32 [R]: grouped row
  * -> t*K + slot, rows of an expert in order of tokens, UINT32_MAX from offsets[E] on; inverse u32 [T,K]: (t, slot) ->
- * grouped row, UINT32_MAX where there is none; scratch u32 [C,E] for any C >= 1, as in router_balance; used u32 [E] (may
+ * grouped row, UINT32_MAX where there is none; scratch u32 [C,E], C as in router_balance; used u32 [E] (may
  * be NULL) |= got a token, when the step block's marks_used is set. Slot 0 is the shared expert. */
 XFT_API xft_status xft_expert_group(xft_stream *stream, const xft_router_config *config, const xft_tensor *picks,
                                     const xft_tensor *step, const xft_tensor *scratch, const xft_tensor *offsets,
@@ -244,7 +244,8 @@ XFT_API xft_status xft_mix_softmax(xft_stream *stream, const xft_tensor *a, cons
 XFT_API xft_status xft_mix(xft_stream *stream, const xft_tensor *experts, const xft_tensor *alpha, float lambda,
                            const xft_tensor *w);
 
-/* dalpha[i] = or += (1-lambda) <dw, experts[1+i]>, every expert read once. scratch f32 [C,E'], C >= 1. */
+/* dalpha[i] = or += (1-lambda) <dw, experts[1+i]>, every expert read once. scratch f32 [C,E'], C at least N/64
+ * rounded up (more is faster). */
 XFT_API xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *experts, const xft_tensor *dw, float lambda,
                                     const xft_tensor *scratch, const xft_tensor *dalpha, bool accumulate);
 
