@@ -131,7 +131,7 @@ static void take_scratch(xft_network *n, xft_room *room) {
         n->grouped_x = xft_room_take(room, n->dtype, R, H, 0);
         n->grouped_y = xft_room_take(room, n->dtype, R, H, 0);
         n->router_h = xft_room_take(room, XFT_F32, T, width, 0);
-        uint32_t parts = T < 64 ? 1 : T / 64 < 256 ? T / 64 : 256; /* one row of scratch for 64 tokens */
+        uint32_t parts = T < 16384 ? T / 64 + 1 : T / 256 + 256; /* a row of scratch for 64 tokens, later for 256 */
         n->statistics = xft_room_take(room, XFT_F32, parts, 3 * routed, 0);
         n->counts = xft_room_take(room, XFT_U32, parts, E, 0);
         n->used = xft_room_take(room, XFT_U32, c->num_layers, E, 0);

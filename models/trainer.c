@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MERGE_PARTS = 64, MICRO_SLOTS = 8, UPDATE_SLOTS = 2 };
+enum { MICRO_SLOTS = 8, UPDATE_SLOTS = 2 };
 
 /* ---- Options ---- */
 
@@ -64,7 +64,7 @@ static xft_status take_merge(xft_trainer *t, const xft_config *moe, const xft_we
     }
     m->d_in = xft_room_take(room, XFT_F32, I, H, 0);
     m->d_down = xft_room_take(room, XFT_F32, H, I, 0);
-    m->dots = xft_room_take(room, XFT_F32, MERGE_PARTS, routed, 0);
+    m->dots = xft_room_take(room, XFT_F32, 64 + (I > H ? I : H) / 64, routed, 0); // scratch of mix_backward
     return room->status;
 }
 
