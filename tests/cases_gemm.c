@@ -186,11 +186,39 @@ static types mixed(uint32_t i) {
     return (types){(xft_dtype)(i % 3), (xft_dtype)(i / 3), (xft_dtype)((i + i / 3) % 3)};
 }
 
+/* Every form and tile of ops/gemm_choice.h that a device may take; where it has none of that name it takes the plain.
+ */
+static const char *const gemm_choices[] = {"plain", "plain 64x64 8x8", "plain 128x128 8x8", "plain 64x32 8x4",
+                                           "cpu",   "subgroup 4x16",   "subgroup 8x16",     "subgroup 8x32",
+                                           "gemv",  "coopmat",         "yardstick"};
+
+static void gemm_forced(const plan *plan, bool full) {
+    static const uint32_t shapes[][3] = {{5, 7, 3}, {130, 71, 37}, {70, 133, 18}};
+    for (uint32_t i = 0; i < sizeof gemm_choices / sizeof *gemm_choices; i++) {
+        struct plan forced = *plan;
+        forced.variant = gemm_choices[i];
+        for (xft_form form = XFT_NT; form <= XFT_TN; form++)
+            for (uint32_t j = 0; j < (full ? 3 : 1); j++) {
+                gemm_case(&forced, form, f32, j % 2, shapes[j][0], shapes[j][1], shapes[j][2]);
+                if (full) gemm_case(&forced, form, bf16, j % 2 == 0, shapes[j][0], shapes[j][1], shapes[j][2]);
+            }
+    }
+    struct plan forced = *plan;
+    forced.variant = "gemv";
+    for (uint32_t M = 1; M <= (full ? 4 : 1); M++) {
+        gemm_case(&forced, XFT_NT, f32, false, M, 37, 150);
+        gemm_case(&forced, XFT_NT, bf16, true, M, 5, 61);
+        gemm_case(&forced, XFT_NT, bf16_gradient, false, M, 131, 576);
+        gemm_case(&forced, XFT_NT, f16, false, M, 9, 33);
+    }
+}
+
 static void gemm_small(const plan *plan) {
     for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
         gemm_case(plan, form, f32, false, 5, 7, 3);
         gemm_case(plan, form, bf16_gradient, true, 9, 6, 18);
     }
+    gemm_forced(plan, false);
 }
 
 static void gemm_full(const plan *plan) {
@@ -207,6 +235,7 @@ static void gemm_full(const plan *plan) {
         gemm_case(plan, form, f16, false, 33, 71, 90);
         for (uint32_t i = 0; i < 9; i++) gemm_case(plan, form, mixed(i), i % 2, 35, 21, 53);
     }
+    gemm_forced(plan, true);
 }
 
 static void gemm_bench(const plan *plan, types t) {
@@ -225,12 +254,26 @@ static void gemm_bench(const plan *plan, types t) {
     for (uint32_t i = 0; i < 4; i++) gemm_case(plan, XFT_NT, t, false, 1, layers[i][0], layers[i][1]);
 }
 
+static void grouped_forced(const plan *plan, bool full) {
+    static const uint32_t rows[] = {3, 0, 70, 2};
+    for (uint32_t i = 0; i < sizeof gemm_choices / sizeof *gemm_choices; i++) {
+        if (!strcmp(gemm_choices[i], "gemv") || !strcmp(gemm_choices[i], "yardstick")) continue;
+        struct plan forced = *plan;
+        forced.variant = gemm_choices[i];
+        for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
+            grouped_case(&forced, form, f32, false, full ? 4 : 2, rows, 2, 6, 7);
+            if (full) grouped_case(&forced, form, bf16, true, 4, rows, 0, 35, 133);
+        }
+    }
+}
+
 static void grouped_small(const plan *plan) {
     static const uint32_t rows[] = {3, 0, 5};
     for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
         grouped_case(plan, form, f32, false, 3, rows, 2, 6, 7);
         grouped_case(plan, form, bf16_gradient, true, 3, rows, 2, 6, 7);
     }
+    grouped_forced(plan, false);
 }
 
 static void grouped_full(const plan *plan) {
@@ -255,6 +298,7 @@ static void grouped_full(const plan *plan) {
         grouped_case(plan, form, f16, false, 4, cases[3].rows, 0, 34, 21);
         for (uint32_t i = 0; i < 9; i++) grouped_case(plan, form, mixed(i), i % 2, 4, cases[3].rows, 1, 19, 38);
     }
+    grouped_forced(plan, true);
 }
 
 static void grouped_bench(const plan *plan, types t) {

@@ -1,12 +1,13 @@
 /* Choice of form and tile for products: rules by class of device and size, the same on every run. */
 #include "gemm_choice.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static _Thread_local const char *forced;
 
-void xft_gemm_force(const char *variant) {
-    forced = variant;
+void xft_gemm_force(const char *choice) {
+    forced = choice;
 }
 
 /* Plain form: constants BM BN BK TM TN. */
@@ -64,19 +65,64 @@ static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *
         .variant = "cpu", .wg = 1, .tile = {vw, mr, bm, kc, pc}, .rows = rows, .columns = columns, .rows_first = true};
 }
 
+/* Subgroup form of Vulkan on a CPU: constants RM BN. Large blocks load less and compile longer (Mesa 22.3: 0.6 s for
+ * 4 x 16 per lane, 3 s for 8 x 32), so they are for products that are worth it. */
+static bool has_subgroup(const xft_device_info *info) {
+    return info->api == XFT_API_VULKAN && info->device_class == XFT_CLASS_CPU && info->subgroup_size >= 4 &&
+           info->subgroup_size <= 16;
+}
+
+static xft_gemm_choice subgroup(const xft_device_info *info, const xft_gemm_problem *p) {
+    const double work = (double)p->M * p->N * p->K;
+    uint32_t lanes = info->subgroup_size, rm = work < 2e6 ? 4 : 8, bn = work < 6e7 ? 16 : 32;
+    if (forced) sscanf(forced, "subgroup %ux%u", &rm, &bn);
+    return (xft_gemm_choice){.variant = "subgroup", .wg = lanes, .tile = {rm, bn}, .rows = lanes * rm, .columns = bn};
+}
+
+/* Few rows against the rows of a large matrix, as in decoding: constants ROWS, OpenCL also VW. b is read once; ROWS is
+ * a power of two, so that few kernels are compiled. */
+static bool has_gemv(const xft_gemm_problem *p) {
+    return p->experts == 0 && p->form == XFT_NT && p->M <= 4;
+}
+
+static xft_gemm_choice gemv(const xft_device_info *info, const xft_gemm_problem *p) {
+    const uint32_t rows = p->M > 2 ? 4 : p->M;
+    const bool one_item = has_cpu(info), is_cpu = info->device_class == XFT_CLASS_CPU;
+    const uint32_t vw = !one_item ? 4 : info->native_vector_width >= 16 ? 16 : 8;
+    const uint32_t groups = is_cpu ? 8 * (info->compute_units ? info->compute_units : 4) : 16384;
+    return (xft_gemm_choice){.variant = "gemv",
+                             .wg = one_item ? 1
+                                   : is_cpu ? 16
+                                            : 64,
+                             .tile = {rows, vw},
+                             .rows = p->M,
+                             .columns = round_up(blocks(p->N, groups), 4)};
+}
+
+static xft_gemm_choice yardstick(void) {
+    return (xft_gemm_choice){.variant = "yardstick", .wg = 64, .rows = 64, .columns = 64};
+}
+
 /* CLBlast: the whole product in one dispatch; only when it is forced. */
 static bool has_clblast(const xft_device_info *info, const xft_gemm_problem *p) {
     return info->api == XFT_API_OPENCL && p->experts == 0 && p->a == XFT_F32 && p->b == XFT_F32 && p->c == XFT_F32;
 }
 
+/* The form may be `variant`: it is forced, or nothing is. */
 static bool is(const char *variant) {
-    return !forced || !strcmp(forced, variant);
+    return !forced || (!strncmp(forced, variant, strlen(variant)) && strchr(" ", forced[strlen(variant)]));
 }
 
 xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem) {
     const xft_device_info *info = &device->info;
     if (forced && is("clblast") && has_clblast(info, problem))
         return (xft_gemm_choice){.variant = "clblast", .wg = 1, .rows = problem->M, .columns = problem->N};
+    if (forced && is("yardstick") && problem->experts == 0) return yardstick();
+    if (is("gemv") && has_gemv(problem)) return gemv(info, problem);
     if (is("cpu") && has_cpu(info)) return cpu(info, problem);
+    if (is("subgroup") && has_subgroup(info)) return subgroup(info, problem);
+    uint32_t t[4];
+    if (forced && sscanf(forced, "plain %ux%u %ux%u", &t[0], &t[1], &t[2], &t[3]) == 4)
+        return plain(t[0], t[1], t[2], t[3]);
     return plain_for(info, problem);
 }

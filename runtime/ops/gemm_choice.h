@@ -25,8 +25,9 @@ typedef struct xft_gemm_choice {
 /* The choice for this problem on this device. Depends on the device's info and the problem only. */
 xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem);
 
-/* Tests, benchmark and tuner: products that this thread records from now on take the form `variant` ("plain" or a name
- * of ops.def) where device and problem permit it; NULL: the choice above again. */
-void xft_gemm_force(const char *variant);
+/* Tests, benchmark and tuner: products that this thread records from now on take the form `choice` where device and
+ * problem permit it; NULL: the rules again. "plain", a variant's name in ops.def, or with a tile: "plain 64x64 8x8" (BM
+ * BN TM TN), "subgroup 8x32" (RM BN). The text must stay valid. */
+void xft_gemm_force(const char *choice);
 
 #endif
