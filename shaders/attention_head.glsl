@@ -1,4 +1,4 @@
-// Quads of one head. Heads start on an even element, which is a multiple of four only when HEAD_SIZE is.
+// What every kernel of attention shares. Heads start on an even element, which is a multiple of four only when HEAD_SIZE is.
 
 // Elements d … d+3 of the head that starts at element i; beyond an odd number of pairs: 0.
 vec4 HEAD4(RO b, uint i, uint d, uint dt) {
@@ -16,4 +16,11 @@ void STORE_HEAD4(RW y, uint i, uint d, vec4 x, uint dt) {
         STORE2(y, i + d, x.xy, dt);
         if (d + 2u < HEAD_SIZE) STORE2(y, i + d + 2u, x.zw, dt);
     }
+}
+
+// The keys [x, y) that token t sees; t may be beyond the last.
+uvec2 KEYS_OF(RO segments, uint t, uint tokens) {
+    if (t >= tokens) return uvec2(0u);
+    uvec4 s = RO4(segments).v[t];
+    return uvec2(s.x, min(t + 1u, s.y));
 }

@@ -109,10 +109,3 @@ uvec2 RANGE(uvec2 own) {
     }
     return uvec2(range);
 }
-
-// The keys [x, y) that token t sees; t may be beyond the last.
-uvec2 KEYS_OF(RO segments, uint t, uint tokens) {
-    if (t >= tokens) return uvec2(0u);
-    uvec4 s = RO4(segments).v[t];
-    return uvec2(s.x, min(t + 1u, s.y));
-}

@@ -1,4 +1,5 @@
 /* Attention of ops.h: segments, causal attention forward and backward, the key/value cache. */
+#include "attention.h"
 #include "record.h"
 
 /* Positions travel through f32 in the kernels, exactly up to 2^24. */
@@ -6,6 +7,17 @@ enum { MAX_TOKENS = 1 << 24 };
 
 static uint32_t blocks(uint32_t items, uint32_t size) {
     return items / size + (items % size != 0);
+}
+
+static _Thread_local bool plain_only;
+
+void xft_attention_force_plain(bool plain) {
+    plain_only = plain;
+}
+
+static bool has_cpu_forms(const xft_device_info *info) {
+    return !plain_only && info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU &&
+           info->native_vector_width >= 4;
 }
 
 xft_status xft_segments(xft_stream *stream, const xft_tensor *cu_seqlens, const xft_tensor *lengths, bool count_padding,
@@ -53,15 +65,37 @@ static xft_status check_inputs(xft_stream *stream, const char *op, const xft_ten
     return XFT_OK;
 }
 
-/* Tiles of the plain forms: queries (keys in the kv pass) x keys (queries), and the work-group that shares them. */
-typedef struct tile {
-    uint32_t wg, rows, cols;
-} tile;
-static const tile query_tile = {256, 64, 32};
+/* A form of a tiled pass and its tile: queries (keys in the kv pass) x keys (queries). `rows_constant` is ROWS of the
+ * plain forms and VW, half the rows, of the CPU forms. */
+typedef struct form {
+    const char *variant;
+    uint32_t wg, rows, rows_constant, cols;
+} form;
+
+static form plain_form(uint32_t wg, uint32_t rows, uint32_t cols) {
+    return (form){.wg = wg, .rows = rows, .rows_constant = rows, .cols = cols};
+}
+
+/* Wide vectors on CPU devices, when the `heads` head-sized arrays of rows, `copies` of columns and two of scores that a
+ * CPU form keeps fit local memory; else wg is 0. */
+static form cpu_form(const xft_device_info *info, uint32_t head_size, uint32_t heads, uint32_t copies) {
+    const uint32_t cols = 32, width = (head_size + 7) / 8 * 8;
+    if (has_cpu_forms(info))
+        for (uint32_t vw = info->native_vector_width >= 16 ? 16 : 8; vw >= 8; vw /= 2)
+            if (8 * vw * (heads * width + 2 * cols + 8) + 4 * copies * cols * width <= info->local_memory_bytes)
+                return (form){"cpu", 1, 2 * vw, vw, cols};
+    return (form){.wg = 0};
+}
+
+static form query_form(const xft_device *device, uint32_t head_size) {
+    const form cpu = cpu_form(&device->info, head_size, 3, 2);
+    return cpu.wg ? cpu : plain_form(256, 64, 32);
+}
 
 /* The kv pass keeps two results; 256 invocations halve each one's share for the widest heads, at the price of reuse. */
-static tile key_tile(uint32_t head_size) {
-    return head_size > 128 ? (tile){256, 32, 32} : (tile){128, 32, 32};
+static form key_form(const xft_device *device, uint32_t head_size) {
+    const form cpu = cpu_form(&device->info, head_size, 4, 2);
+    return cpu.wg ? cpu : plain_form(head_size > 128 ? 256 : 128, 32, 32);
 }
 
 /* Multiply-adds of one product of [T,T] with [T,D] over all heads, were all tokens one sequence. */
@@ -85,14 +119,16 @@ xft_status xft_attention(xft_stream *stream, const xft_tensor *q, const xft_tens
                                          .ld_v = v->pitch,
                                          .ld_o = o->pitch,
                                          .ld_lse = lse->pitch};
-    const tile t = query_tile;
-    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention,
-                                              .tensors = {q, k, v, segments, o, lse},
-                                              .params = &params,
-                                              .param_size = sizeof params,
-                                              .constants = {t.wg, q->dtype, o->dtype, head_size, t.rows, t.cols},
-                                              .groups = {blocks(s.tokens, t.rows), s.heads, 1},
-                                              .flops = 2 * triangle(&s)});
+    const form f = query_form(xft_stream_device(stream), head_size);
+    return xft_record(stream,
+                      &(xft_dispatch){.op = XFT_OP_attention,
+                                      .variant = f.variant,
+                                      .tensors = {q, k, v, segments, o, lse},
+                                      .params = &params,
+                                      .param_size = sizeof params,
+                                      .constants = {f.wg, q->dtype, o->dtype, head_size, f.rows_constant, f.cols},
+                                      .groups = {blocks(s.tokens, f.rows), s.heads, 1},
+                                      .flops = 2 * triangle(&s)});
 }
 
 static xft_status record_delta(xft_stream *stream, const shape *s, const xft_tensor *o, const xft_tensor *do_,
@@ -139,15 +175,17 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
                                                       .ld_lse = lse->pitch,
                                                       .ld_delta = delta->pitch,
                                                       .ld_dq = dq->pitch};
-    const tile qt = query_tile, kt = key_tile(head_size);
-    XFT_TRY(xft_record(
-        stream, &(xft_dispatch){.op = XFT_OP_attention_backward_q,
-                                .tensors = {q, k, v, do_, lse, delta, segments, dq},
-                                .params = &q_params,
-                                .param_size = sizeof q_params,
-                                .constants = {qt.wg, q->dtype, do_->dtype, dq->dtype, head_size, qt.rows, qt.cols},
-                                .groups = {blocks(s.tokens, qt.rows), s.heads, 1},
-                                .flops = 3 * triangle(&s)}));
+    const form qf = query_form(xft_stream_device(stream), head_size);
+    const form kf = key_form(xft_stream_device(stream), head_size);
+    XFT_TRY(xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_backward_q,
+                                               .variant = qf.variant,
+                                               .tensors = {q, k, v, do_, lse, delta, segments, dq},
+                                               .params = &q_params,
+                                               .param_size = sizeof q_params,
+                                               .constants = {qf.wg, q->dtype, do_->dtype, dq->dtype, head_size,
+                                                             qf.rows_constant, qf.cols},
+                                               .groups = {blocks(s.tokens, qf.rows), s.heads, 1},
+                                               .flops = 3 * triangle(&s)}));
     const xft_attention_backward_kv_params kv_params = {.tokens = s.tokens,
                                                         .heads = s.heads,
                                                         .kv_heads = s.kv_heads,
@@ -160,14 +198,15 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
                                                         .ld_delta = delta->pitch,
                                                         .ld_dk = dk->pitch,
                                                         .ld_dv = dv->pitch};
-    return xft_record(
-        stream, &(xft_dispatch){.op = XFT_OP_attention_backward_kv,
-                                .tensors = {q, k, v, do_, lse, delta, segments, dk, dv},
-                                .params = &kv_params,
-                                .param_size = sizeof kv_params,
-                                .constants = {kt.wg, q->dtype, do_->dtype, dk->dtype, head_size, kt.rows, kt.cols},
-                                .groups = {blocks(s.tokens, kt.rows), s.kv_heads, 1},
-                                .flops = 4 * triangle(&s)});
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_backward_kv,
+                                              .variant = kf.variant,
+                                              .tensors = {q, k, v, do_, lse, delta, segments, dk, dv},
+                                              .params = &kv_params,
+                                              .param_size = sizeof kv_params,
+                                              .constants = {kf.wg, q->dtype, do_->dtype, dk->dtype, head_size,
+                                                            kf.rows_constant, kf.cols},
+                                              .groups = {blocks(s.tokens, kf.rows), s.kv_heads, 1},
+                                              .flops = 4 * triangle(&s)});
 }
 
 /* ---- Key/value cache ---- */
@@ -240,14 +279,25 @@ xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q, const x
                                                 .ld_v_cache = v_cache->pitch,
                                                 .ld_o = o->pitch};
     /* As many rows as share a cache row, but no more than the queries and sums of a wide head leave room for. */
+    const xft_device_info *info = &xft_stream_device(stream)->info;
     const uint32_t shared = new_tokens * (heads / kv_heads), most = head_size > 128 ? 4 : 8;
-    uint32_t block = 1;
+    const uint32_t types[] = {q->dtype, k_cache->dtype, o->dtype};
+    uint32_t block = 1, vw = info->native_vector_width >= 16 ? 16 : 8;
     while (block < shared && block < most) block *= 2;
-    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_decode,
-                                              .tensors = {q, k_cache, v_cache, lengths, o},
-                                              .params = &params,
-                                              .param_size = sizeof params,
-                                              .constants = {256, q->dtype, k_cache->dtype, o->dtype, head_size, block},
-                                              .groups = {blocks(shared, block), kv_heads, sequences},
-                                              .flops = 4.0 * xft_rows(k_cache) * new_tokens * heads * head_size});
+    while (vw >= 4 && head_size % vw) vw /= 2;
+    xft_dispatch d = {.op = XFT_OP_attention_decode,
+                      .tensors = {q, k_cache, v_cache, lengths, o},
+                      .params = &params,
+                      .param_size = sizeof params,
+                      .constants = {256, types[0], types[1], types[2], head_size, block},
+                      .groups = {blocks(shared, block), kv_heads, sequences},
+                      .flops = 4.0 * xft_rows(k_cache) * new_tokens * heads * head_size};
+    if (has_cpu_forms(info) && vw >= 4) {
+        if (shared < most) block = shared; /* no lanes to share: any number of rows */
+        d.variant = "cpu";
+        d.constants[0] = 1;
+        d.constants[5] = vw;
+        d.constants[6] = block;
+    }
+    return xft_record(stream, &d);
 }
