@@ -141,7 +141,15 @@ oracle_on() {
 
 suite_oracle() { each_device oracle_on; }
 
-suites="gradients runtime ops oracle embed"
+models_on() {
+    [ "$2" = full ] || [ -n "$only_device" ] || return 0
+    begin "models on $1"
+    XFT_TEST_DEVICE=$3 criterion "models-$1" "$build/tests/xft_test_models"
+}
+
+suite_models() { each_device models_on; }
+
+suites="gradients runtime ops oracle models embed"
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
     suites=$only_suite

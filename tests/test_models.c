@@ -1,0 +1,409 @@
+/* Suite `models`, on the device XFT_TEST_DEVICE: what holds for every model and has no oracle case. */
+#include "small_model.h"
+
+#include "evaluator.h"
+#include "generator.h"
+#include "model.h"
+#include "xft/generate.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OK(call) cr_assert_eq(call, XFT_OK, "%s", xft_error())
+
+static xft_device *device;
+
+static void open_device(void) {
+    const char *name = getenv("XFT_TEST_DEVICE");
+    xft_device_options options = {.debug = XFT_DEBUG_HAZARDS | XFT_DEBUG_POISON};
+    OK(xft_device_open(name ? name : "auto", &options, &device));
+}
+static void close_device(void) {
+    xft_device_close(device);
+}
+TestSuite(models, .init = open_device, .fini = close_device, .timeout = 1200);
+
+/* Normalised mean squared difference. */
+static double nmse(const float *a, const float *b, uint64_t n) {
+    double difference = 0, square = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        square += (double)b[i] * b[i];
+    }
+    return difference / square;
+}
+
+static float *logits_of(xft_model *model, const small_data *d) {
+    xft_evaluator *e;
+    float *logits = malloc((size_t)d->batch.tokens * SMALL_VOCABULARY * sizeof *logits);
+    OK(xft_evaluator_create(model, d->batch.tokens, d->batch.sequences, true, false, &e));
+    OK(xft_evaluator_run(e, &d->batch, NULL, NULL, logits));
+    xft_evaluator_destroy(e);
+    return logits;
+}
+
+/* ---- Upcycling ---- */
+
+Test(models, identity_at_step_0) {
+    xft_config c = small_config(XFT_FAMILY_LLAMA);
+    xft_model *dense, *moe;
+    small_data d;
+    small_data_make(&d, 2, 20, false, 1);
+    OK(small_model(device, &c, XFT_F32, 2, &dense));
+    float *expected = logits_of(dense, &d);
+    double worst = 0;
+    static const uint32_t experts[] = {2, 4, 8, 16};
+    for (int i = 0; i < 4; i++)
+        for (uint32_t K = 2; K <= experts[i]; K++) {
+            xft_upcycle_options options = {
+                .num_experts = experts[i], .top_k = K, .router_init = XFT_ROUTER_OFFICIAL, .seed = K};
+            OK(xft_model_upcycle(dense, &options, &moe));
+            float *logits = logits_of(moe, &d);
+            double error = nmse(logits, expected, 40 * SMALL_VOCABULARY);
+            cr_expect_leq(error, 1e-12, "E %u K %u: %g", experts[i], K, error);
+            worst = fmax(worst, error);
+            free(logits);
+            xft_model_destroy(moe);
+        }
+    printf("identity at step 0, E in {2,4,8,16}, K from 2 to E: worst %.1e\n", worst);
+    static const uint32_t wrong[][2] = {{1, 1}, {4, 1}, {4, 5}, {65, 2}, {0, 0}, {128, 6}};
+    for (int i = 0; i < 6; i++) {
+        xft_upcycle_options options = {.num_experts = wrong[i][0], .top_k = wrong[i][1]};
+        cr_expect_neq(xft_model_upcycle(dense, &options, &moe), XFT_OK, "E %u K %u", wrong[i][0], wrong[i][1]);
+        cr_expect(strstr(xft_error(), "num_"), "%s", xft_error());
+    }
+    free(expected);
+    small_data_free(&d);
+    xft_model_destroy(dense);
+}
+
+/* ---- Gradients ---- */
+
+static double total_loss(xft_trainer *t, const xft_batch *batches, uint32_t count) {
+    xft_metrics m;
+    OK(xft_trainer_step(t, batches, count, 0));
+    OK(xft_trainer_flush(t, &m));
+    cr_assert(!m.skipped);
+    return m.loss + m.balance;
+}
+
+/* Picks of all layers and micro-batches, or NULL for a dense model. `t` must not recompute: layers would share them. */
+static uint32_t *picks_of(xft_trainer *t, const xft_batch *batches, uint32_t micro, uint64_t *count) {
+    const xft_network *n = &t->network;
+    *count = 0;
+    if (!n->config->num_experts) return NULL;
+    uint64_t each = (uint64_t)n->options.tokens * xft_config_picks(n->config);
+    uint32_t *picks = malloc(micro * n->config->num_layers * each * sizeof *picks);
+    for (uint32_t i = 0; i < micro; i++) {
+        total_loss(t, &batches[i], 1);
+        for (uint32_t l = 0; l < n->config->num_layers; l++, *count += each)
+            OK(xft_tensor_read(&n->layers[l].picks, XFT_U32, picks + *count));
+    }
+    return picks;
+}
+
+/* The loss along `direction`: (L(w + v) - L(w - v)) against <gradient, 2v>, v scaled to move the loss by 2e-3. */
+static double directional_error(xft_model *model, xft_trainer *t, xft_trainer *probe, const small_data *d,
+                                uint32_t micro, uint64_t *state) {
+    uint64_t n, picks;
+    xft_batch batches[] = {d[0].batch, d[1].batch};
+    total_loss(t, batches, micro);
+    float *w = small_weights(model, NULL), *g = small_gradients(t, &n);
+    float *v = malloc(n * sizeof *v), *up = malloc(n * sizeof *up), *down = malloc(n * sizeof *down);
+    double squares = 0, slope = 0;
+    for (uint64_t i = 0; i < n; i++) squares += (double)g[i] * g[i];
+    double rms = sqrt(squares / (double)n);
+    for (uint64_t i = 0; i < n; i++) { /* random, with enough of the gradient that the loss moves */
+        v[i] = (float)(2 * small_uniform(state) * g[i] + rms * small_normal(state));
+        slope += (double)v[i] * g[i];
+    }
+    double step = 2e-3 / slope, expected = 0, error = INFINITY;
+    for (int attempt = 0; attempt < 4; attempt++, step /= 2) {
+        expected = 0;
+        for (uint64_t i = 0; i < n; i++) {
+            up[i] = (float)(w[i] + step * v[i]);
+            down[i] = (float)(w[i] - step * v[i]);
+            expected += ((double)up[i] - down[i]) * g[i];
+        }
+        OK(small_write_weights(model, up));
+        double above = total_loss(t, batches, micro);
+        uint32_t *picks_up = picks_of(probe, batches, micro, &picks);
+        OK(small_write_weights(model, down));
+        double below = total_loss(t, batches, micro);
+        uint32_t *picks_down = picks_of(probe, batches, micro, &picks);
+        bool same = !picks || !memcmp(picks_up, picks_down, picks * sizeof *picks_up);
+        free(picks_up);
+        free(picks_down);
+        error = fabs((above - below) - expected) / fabs(expected);
+        if (same) break; /* else a pick changed between the two: the loss jumps there */
+    }
+    OK(small_write_weights(model, w));
+    free(w);
+    free(g);
+    free(v);
+    free(up);
+    free(down);
+    return error;
+}
+
+static void check_directions(const char *label, const xft_config *c, bool packed, uint32_t micro, bool recompute) {
+    xft_model *model;
+    xft_trainer *t, *probe;
+    small_data d[2];
+    uint64_t state = 99;
+    for (uint32_t i = 0; i < 2; i++) {
+        small_data_make(&d[i], 3, 18, packed, 5 + i);
+        if (c->num_experts) small_data_noise(&d[i], c, 15 + i);
+    }
+    OK(small_model(device, c, XFT_F32, 11, &model));
+    xft_train_options options = {.tokens = d[0].batch.tokens,
+                                 .sequences = 3,
+                                 .stored_noise = true,
+                                 .optimizer = XFT_ADAMW,
+                                 .recompute = recompute,
+                                 .head_chunk = 20};
+    OK(xft_trainer_create(model, &options, &t));
+    options.recompute = false;
+    OK(xft_trainer_create(model, &options, &probe));
+    double worst = 0;
+    for (int i = 0; i < 5; i++) worst = fmax(worst, directional_error(model, t, probe, d, micro, &state));
+    printf("directional gradients %-44s worst %.1e / 1e-03\n", label, worst);
+    cr_expect_leq(worst, 1e-3, "%s: %g", label, worst);
+    xft_trainer_destroy(probe);
+    xft_trainer_destroy(t);
+    xft_model_destroy(model);
+    small_data_free(&d[0]);
+    small_data_free(&d[1]);
+}
+
+Test(models, directional_gradients) {
+    static const char *const families[] = {"llama", "qwen2", "stablelm"};
+    static const char *const gates[] = {"xft", "unnormalised", "vanilla"};
+    char label[100];
+    for (int f = 0; f < 3; f++) {
+        xft_config dense = small_config((xft_family)f);
+        snprintf(label, sizeof label, "%s dense, packed, 2 micro-batches", families[f]);
+        check_directions(label, &dense, true, 2, false);
+        for (int g = 0; g < 3; g++) {
+            bool mlp = (f + g) % 2 == 0, recompute = g == 1;
+            xft_config moe = small_moe((xft_family)f, 5, 3, (xft_gate)g, mlp);
+            snprintf(label, sizeof label, "%s %s %s%s, packed, %d micro", families[f], gates[g], mlp ? "mlp" : "linear",
+                     recompute ? ", recomputed" : "", 1 + g % 2);
+            check_directions(label, &moe, true, 1 + (uint32_t)g % 2, recompute);
+        }
+    }
+}
+
+Test(models, recomputation_changes_no_bit) {
+    for (int kind = 0; kind < 2; kind++) {
+        xft_config c = kind ? small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true) : small_config(XFT_FAMILY_STABLELM);
+        c.num_layers = 3;
+        small_data d;
+        small_data_make(&d, 3, 18, true, 3);
+        float *gradients[2];
+        uint64_t n = 0;
+        for (int recompute = 0; recompute < 2; recompute++) {
+            xft_model *model;
+            xft_trainer *t;
+            OK(small_model(device, &c, XFT_F32, 11, &model));
+            xft_train_options options = {.tokens = d.batch.tokens, .sequences = 3, .recompute = recompute, .seed = 4};
+            OK(xft_trainer_create(model, &options, &t));
+            total_loss(t, &d.batch, 1);
+            gradients[recompute] = small_gradients(t, &n);
+            xft_trainer_destroy(t);
+            xft_model_destroy(model);
+        }
+        cr_expect(!memcmp(gradients[0], gradients[1], n * sizeof(float)), "%s", kind ? "MoE" : "dense");
+        free(gradients[0]);
+        free(gradients[1]);
+        small_data_free(&d);
+    }
+}
+
+/* ---- Noise ---- */
+
+Test(models, noise_does_not_depend_on_the_cut) {
+    xft_config c = small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true);
+    xft_model *model;
+    small_data whole, half[2];
+    uint32_t length = 16, routed = 3;
+    small_data_make(&whole, 2, length, false, 3);
+    for (int i = 0; i < 2; i++) {
+        small_data_make(&half[i], 1, length, false, 3);
+        memcpy(half[i].ids, whole.ids + (uint32_t)i * length, length * sizeof *half[i].ids);
+        memcpy(half[i].labels, whole.labels + (uint32_t)i * length, length * sizeof *half[i].labels);
+    }
+    OK(small_model(device, &c, XFT_F32, 11, &model));
+    float *noise[2];
+    for (int cut = 0; cut < 2; cut++) {
+        xft_trainer *t;
+        xft_train_options options = {.tokens = cut ? length : 2 * length, .sequences = 2, .seed = 77};
+        xft_batch batches[] = {half[0].batch, half[1].batch};
+        OK(xft_trainer_create(model, &options, &t));
+        total_loss(t, cut ? batches : &whole.batch, cut ? 2 : 1);
+        xft_tensor state = t->network.layers[1].state, rows;
+        OK(xft_tensor_rows(&state, cut ? 0 : length, length, &rows)); /* of the second sequence */
+        uint32_t width = xft_cols(&state);
+        float *values = malloc(length * width * sizeof *values);
+        OK(xft_tensor_read(&rows, XFT_F32, values));
+        noise[cut] = malloc(length * routed * sizeof(float));
+        for (uint32_t i = 0; i < length * routed; i++) /* a, g, s, then n */
+            noise[cut][i] = values[i / routed * width + 3 * routed + i % routed];
+        free(values);
+        xft_trainer_destroy(t);
+    }
+    cr_expect(!memcmp(noise[0], noise[1], length * routed * sizeof(float)));
+    double square = 0;
+    for (uint32_t i = 0; i < length * routed; i++) square += (double)noise[0][i] * noise[0][i];
+    cr_expect_gt(square, 1, "the noise is not there");
+    for (int i = 0; i < 2; i++) {
+        free(noise[i]);
+        small_data_free(&half[i]);
+    }
+    small_data_free(&whole);
+    xft_model_destroy(model);
+}
+
+/* ---- Waiting, and steps that are not finite ---- */
+
+Test(models, one_wait_per_step) {
+    xft_config c = small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true);
+    xft_model *model;
+    xft_trainer *t;
+    xft_metrics m;
+    small_data d;
+    small_data_make(&d, 2, 16, false, 3);
+    OK(small_model(device, &c, XFT_F32, 11, &model));
+    OK(xft_trainer_create(model, &(xft_train_options){.tokens = 32, .sequences = 2}, &t));
+    xft_batch batches[] = {d.batch, d.batch, d.batch};
+    OK(xft_trainer_step(t, batches, 3, 1e-3)); /* the first records */
+    OK(xft_trainer_flush(t, &m));
+    xft_device_counters before, after;
+    xft_device_get_counters(device, &before);
+    for (int step = 0; step < 20; step++) {
+        OK(xft_trainer_step(t, batches, 3, 1e-3));
+        OK(xft_trainer_metrics(t, &m));
+        cr_expect_eq(m.step, (uint64_t)step);
+    }
+    xft_device_get_counters(device, &after);
+    printf("host waits in 20 steps of 3 micro-batches: %llu\n", (unsigned long long)(after.waits - before.waits));
+    cr_expect_leq(after.waits - before.waits, 20);
+    small_data_free(&d);
+    xft_trainer_destroy(t);
+    xft_model_destroy(model);
+}
+
+/* Every tensor of a trainer's state, read as bits. */
+static uint32_t *state_bits(const xft_trainer *t, uint64_t *count) {
+    uint32_t *bits = NULL;
+    *count = 0;
+    for (uint32_t i = 0; i < xft_trainer_state_count(t); i++) {
+        char name[160];
+        xft_tensor tensor;
+        OK(xft_trainer_state(t, i, name, &tensor));
+        uint64_t n = (uint64_t)xft_rows(&tensor) * xft_cols(&tensor);
+        if (!strcmp(name, "optimizer.state")) continue; /* loss and counters of the step */
+        bits = realloc(bits, (*count + n) * sizeof *bits);
+        OK(xft_tensor_read(&tensor, tensor.dtype == XFT_U32 ? XFT_U32 : XFT_F32, bits + *count));
+        *count += n;
+    }
+    return bits;
+}
+
+Test(models, a_step_that_is_not_finite_is_not_applied) {
+    for (int optimizer = 0; optimizer < 2; optimizer++) {
+        xft_config c = small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true);
+        xft_model *model;
+        xft_trainer *t;
+        xft_metrics m;
+        small_data d;
+        small_data_make(&d, 2, 16, false, 3);
+        OK(small_model(device, &c, XFT_F32, 11, &model));
+        xft_train_options options = {.tokens = 32,
+                                     .sequences = 2,
+                                     .optimizer = (xft_optimizer)optimizer,
+                                     .weight_decay = 0.1f,
+                                     .max_norm = 1,
+                                     .max_skipped = 3};
+        OK(xft_trainer_create(model, &options, &t));
+        for (int step = 0; step < 3; step++) OK(xft_trainer_step(t, &d.batch, 1, 1e-3));
+        OK(xft_trainer_flush(t, &m));
+        cr_expect(!m.skipped);
+        uint64_t n, states, again;
+        float *good = small_weights(model, &n), *bad = small_weights(model, NULL);
+        uint32_t *state = state_bits(t, &states);
+        bad[n / 2] = NAN;
+        OK(small_write_weights(model, bad));
+        for (uint32_t k = 1; k <= 2; k++) {
+            OK(xft_trainer_step(t, &d.batch, 1, 1e-3));
+            OK(xft_trainer_flush(t, &m));
+            cr_expect(m.skipped);
+            cr_expect_eq(m.skipped_in_row, k);
+        }
+        OK(xft_trainer_step(t, &d.batch, 1, 1e-3));
+        cr_expect_neq(xft_trainer_flush(t, &m), XFT_OK);
+        cr_expect(strstr(xft_error(), "step 5"), "%s", xft_error());
+        float *weights = small_weights(model, NULL);
+        uint32_t *after = state_bits(t, &again);
+        cr_expect(!memcmp(weights, bad, n * sizeof *bad), "weights changed");
+        cr_expect(states == again && !memcmp(state, after, states * sizeof *state), "moments or t changed");
+        OK(small_write_weights(model, good));
+        OK(xft_trainer_step(t, &d.batch, 1, 1e-3));
+        OK(xft_trainer_flush(t, &m));
+        cr_expect(!m.skipped && m.skipped_in_row == 0 && m.skipped_in_all == 3);
+        free(weights);
+        free(after);
+        free(state);
+        free(good);
+        free(bad);
+        small_data_free(&d);
+        xft_trainer_destroy(t);
+        xft_model_destroy(model);
+    }
+}
+
+/* ---- Generation ---- */
+
+Test(models, cached_logits_equal_the_full_forward) {
+    for (int kind = 0; kind < 3; kind++) {
+        xft_config c = kind == 1   ? small_moe(XFT_FAMILY_QWEN2, 4, 2, XFT_GATE_XFT, true)
+                       : kind == 2 ? small_config(XFT_FAMILY_STABLELM)
+                                   : small_config(XFT_FAMILY_LLAMA);
+        if (kind == 0) { /* rotation by the length of each sequence */
+            c.rope_scaling = XFT_ROPE_DYNAMIC;
+            c.rope_factor = 2;
+            c.max_positions = 8;
+        }
+        xft_model *model;
+        small_data d;
+        small_data_make(&d, 1, 24, false, 3);
+        OK(small_model(device, &c, XFT_F32, 11, &model));
+        xft_generator *g;
+        OK(xft_generator_create(model, &(xft_generator_options){.batch = 2, .capacity = 24, .chunk = 5}, &g));
+        const uint32_t *prompts[] = {d.ids, d.ids + 4};
+        uint32_t lengths[] = {13, 6}, ids[2][8], counts[2];
+        OK(xft_generate(g, prompts, lengths, 2, &(xft_sampling){.new_tokens = 8}, &ids[0][0], counts, NULL, NULL));
+        for (uint32_t b = 0; b < 2; b++) { /* the last logits came from all but the last id */
+            float cached[2 * SMALL_VOCABULARY];
+            xft_tensor rows;
+            OK(xft_tensor_rows(&g->token.network.logits, 0, 2, &rows));
+            OK(xft_tensor_read(&rows, XFT_F32, cached));
+            small_data full;
+            small_data_make(&full, 1, lengths[b] + 8, false, 1);
+            memcpy(full.ids, prompts[b], lengths[b] * sizeof *full.ids);
+            memcpy(full.ids + lengths[b], ids[b], 8 * sizeof *full.ids);
+            float *logits = logits_of(model, &full);
+            double error = nmse(cached + b * SMALL_VOCABULARY, logits + (size_t)(lengths[b] + 6) * SMALL_VOCABULARY,
+                                SMALL_VOCABULARY);
+            cr_expect_leq(error, 1e-10, "kind %d sequence %u: %g", kind, b, error);
+            free(logits);
+            small_data_free(&full);
+        }
+        xft_generator_destroy(g);
+        xft_model_destroy(model);
+        small_data_free(&d);
+    }
+}
