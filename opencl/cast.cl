@@ -1,6 +1,5 @@
 // y = x in another storage type, to nearest even, or (STOCHASTIC, to bf16) up or down with the probability that keeps
-// the
-// mean, drawn from Philox (ROUNDING, step, key, row, column).  x, y [rows, cols], step [16].
+// the mean, drawn from Philox (ROUNDING, step, key, row, column).  x, y [rows, cols], step [16].
 // Grid: groups x 1 x 1 over blocks of 4096 columns.
 KERNEL cast(RO_ARG(x), RO_ARG(step_block), RW_ARG(y), xft_cast_params p) {
     RO(x); RO(step_block); RW(y);

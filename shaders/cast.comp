@@ -1,7 +1,6 @@
 #version 460
 // y = x in another storage type, to nearest even, or (STOCHASTIC, to bf16) up or down with the probability that keeps
-// the
-// mean, drawn from Philox (ROUNDING, step, key, row, column).  x, y [rows, cols], step [16].
+// the mean, drawn from Philox (ROUNDING, step, key, row, column).  x, y [rows, cols], step [16].
 // Grid: groups x 1 x 1 over blocks of 4096 columns.
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"

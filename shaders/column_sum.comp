@@ -2,8 +2,7 @@
 // y[i] = or += sum of the rows of x in chunk i (chunk_rows each, the last may be shorter or empty).
 // x [rows, cols], y [chunks, cols]. A second pass, with one chunk over the y of the first, gives the sum of all rows.
 // Grid: groups x 1 x 1 over chunks and blocks of 16 WG columns. An invocation owns four quads of columns, WG quads
-// apart,
-// so that a work-group reads whole lines and four loads are under way at once.
+// apart, so that a work-group reads whole lines and four loads are under way at once.
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
 layout(constant_id = 1) const uint DT_X = 0;
