@@ -84,12 +84,16 @@ void xft_optimization_free(xft_optimization *o) {
     o->list = NULL;
 }
 
-/* Every tensor of the state with the ending of its name, NULL where a parameter has none. */
-enum { STATES = 5 };
-static const xft_tensor *state_of(const xft_trained *p, uint32_t i, const char **ending) {
-    static const char *const endings[STATES] = {"master", "exp_avg", "exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col"};
-    const xft_tensor *all[STATES] = {&p->master, &p->m, &p->v, &p->r, &p->c};
-    *ending = endings[i];
+/* Tensors of the state of a parameter with the endings of their names: moments, then copies of weights. NULL where it
+ * has none. */
+enum { MOMENTS = 4, STATES = 6 };
+static const xft_tensor *state_of(const xft_optimization *o, const xft_trained *p, uint32_t i, const char **ending) {
+    static const char *const endings[STATES] = {"exp_avg",        "exp_avg_sq", "exp_avg_sq_row",
+                                                "exp_avg_sq_col", "master",     "weight"};
+    const xft_tensor *all[STATES] = {&p->m, &p->v, &p->r, &p->c, &p->master, &p->w};
+    if (ending) *ending = endings[i];
+    /* f32 weights of a bf16 model: a checkpoint in bf16 would round them */
+    if (all[i] == &p->w && !(p->parameter->small && o->options->precision != XFT_PRECISION_F32)) return NULL;
     return all[i]->rank ? all[i] : NULL;
 }
 
@@ -106,7 +110,7 @@ bool xft_optimization_state(const xft_optimization *o, uint32_t index, char name
     for (uint32_t i = 0; i < o->count; i++)
         for (uint32_t k = 0; k < STATES; k++) {
             const char *ending, *q = o->list[i].parameter->name, *number = strstr(q, "%u.");
-            const xft_tensor *found = state_of(&o->list[i], k, &ending);
+            const xft_tensor *found = state_of(o, &o->list[i], k, &ending);
             if (!found || at++ != index) continue;
             if (number) /* all experts of the layer together */
                 snprintf(name, 160, "optimizer.%.*s%s.%s", (int)(number - q), q, number + 3, ending);
@@ -122,9 +126,14 @@ xft_status xft_optimization_start(const xft_optimization *o, xft_device *device)
     xft_stream *s;
     XFT_TRY(xft_stream_create(device, &(xft_stream_options){.name = "optimizer start"}, &s));
     xft_fill(s, &o->partial, 0); /* the gaps between its parts stay 0 */
-    char name[160];
-    xft_tensor tensor;
-    for (uint32_t i = 0; xft_optimization_state(o, i, name, &tensor); i++) xft_fill(s, &tensor, 0);
+    xft_fill(s, &o->t, 0);
+    xft_fill(s, &o->state, 0);
+    if (o->expert_t.rank) xft_fill(s, &o->expert_t, 0);
+    for (uint32_t i = 0; i < o->count; i++)
+        for (uint32_t k = 0; k < MOMENTS; k++) {
+            const xft_tensor *moment = state_of(o, &o->list[i], k, NULL);
+            if (moment) xft_fill(s, moment, 0);
+        }
     for (uint32_t i = 0; i < o->count; i++)
         if (o->list[i].master.rank) xft_cast(s, &o->list[i].w, &o->list[i].master, XFT_ROUND_NEAREST, NULL, 0);
     xft_status status = xft_stream_run(s);
@@ -140,7 +149,8 @@ static void update(const xft_optimization *o, xft_stream *s, const xft_trained *
     const xft_train_options *q = o->options;
     const float decay = p->parameter->decayed ? q->weight_decay : 0;
     const xft_adamw_config adamw = {.beta1 = q->beta1, .beta2 = q->beta2, .eps = q->eps, .weight_decay = decay};
-    xft_rounding rounding = q->precision == XFT_PRECISION_STOCHASTIC ? XFT_ROUND_STOCHASTIC : XFT_ROUND_NEAREST;
+    bool stochastic = q->precision == XFT_PRECISION_STOCHASTIC && p->w.dtype == XFT_BF16;
+    xft_rounding rounding = stochastic ? XFT_ROUND_STOCHASTIC : XFT_ROUND_NEAREST;
     const xft_tensor *used = present(&p->used), *master = present(&p->master);
     if (q->optimizer == XFT_ADAMW)
         xft_adamw(s, &adamw, &p->d_w, step, &o->state, &p->t, used, &p->w, master, &p->m, &p->v, rounding, p->key);

@@ -149,7 +149,19 @@ models_on() {
 
 suite_models() { each_device models_on; }
 
-suites="gradients runtime ops oracle models embed"
+learning_on() {
+    [ "$2" = full ] || [ -n "$only_device" ] || return 0
+    begin "learning on $1"
+    XFT_TEST_DEVICE=$3 criterion "learning-$1" "$build/tests/xft_test_learning" --filter 'learning/!(vulkan*)'
+}
+
+suite_learning() {
+    each_device learning_on
+    begin "learning on both APIs"
+    criterion learning-both "$build/tests/xft_test_learning" --filter 'learning/vulkan*' || failures=$((failures + 1))
+}
+
+suites="gradients runtime ops oracle models learning embed"
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
     suites=$only_suite
