@@ -1,7 +1,7 @@
 // y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps), var divides by cols.
 // x, y [rows, cols], w, b [cols], stats [rows, 2] = mean, rstd.
 // Grid: groups x 1 x 1, one work-group per row, striding. The variance is taken about the mean, in a pass of its own:
-// no cancellation.
+// nothing cancels. After the first pass the row comes from a cache.
 KERNEL layer_norm(RO_ARG(x), RO_ARG(w), RO_ARG(b), RW_ARG(y), RW_ARG(stats), xft_layer_norm_params p) {
     RO(x); RO(w); RO(b); RW(y); RW(stats);
     const uint rows = p.rows, cols = p.cols, ld_x = p.ld_x, ld_y = p.ld_y, ld_stats = p.ld_stats, groups = p.groups;

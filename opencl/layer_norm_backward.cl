@@ -1,6 +1,6 @@
 // dx = or += rstd * (g - mean(g) - n * mean(g * n)) with g = w * dy, n = (x - mean) * rstd.
-// dy, x, dx [rows, cols], w [cols], stats [rows, 2] = mean, rstd.  Grid: groups x 1 x 1, one work-group per row,
-// striding.
+// dy, x, dx [rows, cols], w [cols], stats [rows, 2] = mean, rstd.
+// Grid: groups x 1 x 1, one work-group per row, striding. One pass for both means, one for dx, from a cache.
 KERNEL layer_norm_backward(RO_ARG(dy), RO_ARG(x), RO_ARG(w), RO_ARG(stats), RW_ARG(dx),
         xft_layer_norm_backward_params p) {
     RO(dy); RO(x); RO(w); RO(stats); RW(dx);

@@ -5,7 +5,8 @@ KERNEL reduce_sum(RO_ARG(x), RW_ARG(y), xft_reduce_sum_params p) {
     __local float red[WG];
     float4 sum = (float4)(0.0f);
     for (uint row = 0u; row < rows; row++)
-        for (uint c = 4u * LOCAL_ID; c < cols; c += 4u * WG) sum += KEEP4(LOAD4(x, row * ld_x + c, F32), cols - c);
+        for (uint c = 4u * LOCAL_ID; c < cols; c += 4u * WG)
+            sum += KEEP4(LOAD4(x, row * ld_x + c, F32), cols - c);
     float total = WG_SUM(sum.x + sum.y + sum.z + sum.w, red);
     if (LOCAL_ID == 0u) STORE1(y, 0u, accumulate != 0u ? AS_FLOAT(TAKEU(y, 0u)) + total : total);
 }

@@ -1,6 +1,5 @@
 // dx = or += rstd * (w * dy - x * rstd^2 * mean(w * dy * x)).  dy, x, dx [rows, cols], w [cols], rstd [rows].
-// Grid: groups x 1 x 1, one work-group per row, striding. One pass for the mean, one for dx; the second reads from a
-// cache.
+// Grid: groups x 1 x 1, one work-group per row, striding. One pass for the mean, one for dx, from a cache.
 KERNEL rms_norm_backward(RO_ARG(dy), RO_ARG(x), RO_ARG(w), RO_ARG(rstd), RW_ARG(dx), xft_rms_norm_backward_params p) {
     RO(dy); RO(x); RO(w); RO(rstd); RW(dx);
     const uint rows = p.rows, cols = p.cols, ld_dy = p.ld_dy, ld_x = p.ld_x, ld_dx = p.ld_dx,

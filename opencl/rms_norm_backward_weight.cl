@@ -1,8 +1,7 @@
 // dw[i] = sum over the rows of chunk i of dy * x * rstd; column_sum then adds the chunks.
 // dy, x [rows, cols], rstd [rows], dw [chunks, cols].
 // Grid: groups x 1 x 1 over chunks and blocks of 16 WG columns. An invocation owns four quads of columns, WG quads
-// apart,
-// so that a work-group reads whole lines and four loads are under way at once.
+// apart, so that a work-group reads whole lines and several loads are under way at once.
 KERNEL rms_norm_backward_weight(RO_ARG(dy), RO_ARG(x), RO_ARG(rstd), RW_ARG(dw),
         xft_rms_norm_backward_weight_params p) {
     RO(dy); RO(x); RO(rstd); RW(dw);

@@ -1,8 +1,6 @@
 // g = s dh u silu'(g), u = s dh silu(g), h = s silu(g) u, with s = 1, or (WEIGHTED) the routing weight of the grouped
-// row:
-// weights[source / K][source % K]; then also dots = sum(silu(g) u dh), and rows from offsets[experts] on are left
-// alone.
-// dh, g, u, h [rows, cols], weights [T, K], source, dots [rows], offsets [experts + 1].
+// row, weights[source / K][source % K]; then also dots = sum(silu(g) u dh), and rows from offsets[experts] on are left
+// alone.  dh, g, u, h [rows, cols], weights [T, K], source, dots [rows], offsets [experts + 1].
 // Grid: groups x 1 x 1, one work-group per row, striding.
 KERNEL swiglu_backward(RO_ARG(dh), RO_ARG(weights), RO_ARG(source), RO_ARG(offsets), RW_ARG(g), RW_ARG(u), RW_ARG(h),
         RW_ARG(dots), xft_swiglu_backward_params p) {

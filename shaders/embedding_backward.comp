@@ -40,7 +40,8 @@ void main() {
         counts = find(id, 0u, t, counts) == NONE && counts;
         for (uint begin = 0u; counts && begin < p.cols; begin += 2048u) {
             uint width = min(p.cols - begin, 2048u);
-            for (uint c = 4u * LOCAL_ID; c < width; c += 4u * WG) sum[c >> 2] = LOAD4(dy, t * p.ld_dy + begin + c, DT_DY);
+            for (uint c = 4u * LOCAL_ID; c < width; c += 4u * WG)
+                sum[c >> 2] = LOAD4(dy, t * p.ld_dy + begin + c, DT_DY);
             for (uint i = find(id, t + 1u, p.rows, true); i != NONE; i = find(id, i + 1u, p.rows, true))
                 for (uint c = 4u * LOCAL_ID; c < width; c += 4u * WG)
                     sum[c >> 2] += LOAD4(dy, i * p.ld_dy + begin + c, DT_DY);

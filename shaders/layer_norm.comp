@@ -2,7 +2,7 @@
 // y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps), var divides by cols.
 // x, y [rows, cols], w, b [cols], stats [rows, 2] = mean, rstd.
 // Grid: groups x 1 x 1, one work-group per row, striding. The variance is taken about the mean, in a pass of its own:
-// no cancellation.
+// nothing cancels. After the first pass the row comes from a cache.
 #extension GL_GOOGLE_include_directive : require
 #define XFT_WG_REDUCE
 #include "xft.glsl"

@@ -1,7 +1,7 @@
 #version 460
 // dx = or += rstd * (g - mean(g) - n * mean(g * n)) with g = w * dy, n = (x - mean) * rstd.
-// dy, x, dx [rows, cols], w [cols], stats [rows, 2] = mean, rstd.  Grid: groups x 1 x 1, one work-group per row,
-// striding.
+// dy, x, dx [rows, cols], w [cols], stats [rows, 2] = mean, rstd.
+// Grid: groups x 1 x 1, one work-group per row, striding. One pass for both means, one for dx, from a cache.
 #extension GL_GOOGLE_include_directive : require
 #define XFT_WG_REDUCE
 #include "xft.glsl"

@@ -1,7 +1,6 @@
 #version 460
 // dx = or += rstd * (w * dy - x * rstd^2 * mean(w * dy * x)).  dy, x, dx [rows, cols], w [cols], rstd [rows].
-// Grid: groups x 1 x 1, one work-group per row, striding. One pass for the mean, one for dx; the second reads from a
-// cache.
+// Grid: groups x 1 x 1, one work-group per row, striding. One pass for the mean, one for dx, from a cache.
 #extension GL_GOOGLE_include_directive : require
 #define XFT_WG_REDUCE
 #include "xft.glsl"

@@ -2,8 +2,7 @@
 // dw[i] = sum over the rows of chunk i of dy * x * rstd; column_sum then adds the chunks.
 // dy, x [rows, cols], rstd [rows], dw [chunks, cols].
 // Grid: groups x 1 x 1 over chunks and blocks of 16 WG columns. An invocation owns four quads of columns, WG quads
-// apart,
-// so that a work-group reads whole lines and four loads are under way at once.
+// apart, so that a work-group reads whole lines and several loads are under way at once.
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
 layout(constant_id = 1) const uint DT_DY = 0;
@@ -21,7 +20,8 @@ void main() {
             float r = AS_FLOAT(LOADU(rstd, row));
             UNROLL for (uint k = 0u; k < 4u; k++) {
                 uint at = c + 4u * k * WG;
-                if (at < p.cols) sum[k] += LOAD4(dy, row * p.ld_dy + at, DT_DY) * (r * LOAD4(x, row * p.ld_x + at, DT_X));
+                if (at < p.cols)
+                    sum[k] += LOAD4(dy, row * p.ld_dy + at, DT_DY) * (r * LOAD4(x, row * p.ld_x + at, DT_X));
             }
         }
         UNROLL for (uint k = 0u; k < 4u; k++)

@@ -1,13 +1,10 @@
 #version 460
 // Rotates the pairs (i, i + half_rotary) of every head of x in place by the angle whose cosines and sines are row
-// rows[t] of
-// the table: (a, b) -> (a cos - b sin, b cos + a sin), sin times sign.
-// x [rows, heads * head_size], rows [rows], table [table_rows, 2 half_rotary] = cosines, sines.
-// Grid: groups x 1 x 1, one work-group per row, striding. WIDTH: pairs taken at once, 4 or 2 where half_rotary (and
-// for 4
-// head_size) is divisible by it; 1 where it is odd: then a 16-bit word holds ends of two pairs, and one invocation
-// takes a
-// whole head.
+// rows[t] of the table: (a, b) -> (a cos - b sin, b cos + a sin), sin times sign.
+// x [count, heads * head_size], rows [count], table [table_rows, 2 half_rotary] = cosines, sines.
+// Grid: groups x 1 x 1, a work-group per row of x, striding. WIDTH: pairs taken at once, 4 or 2 where half_rotary (and
+// for 4 head_size too) is divisible by it; 1 where it is odd: then a 16-bit word holds ends of two pairs, and one
+// invocation takes a whole head.
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
 layout(constant_id = 1) const uint DT_X = 0;

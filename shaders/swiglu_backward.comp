@@ -1,9 +1,7 @@
 #version 460
 // g = s dh u silu'(g), u = s dh silu(g), h = s silu(g) u, with s = 1, or (WEIGHTED) the routing weight of the grouped
-// row:
-// weights[source / K][source % K]; then also dots = sum(silu(g) u dh), and rows from offsets[experts] on are left
-// alone.
-// dh, g, u, h [rows, cols], weights [T, K], source, dots [rows], offsets [experts + 1].
+// row, weights[source / K][source % K]; then also dots = sum(silu(g) u dh), and rows from offsets[experts] on are left
+// alone.  dh, g, u, h [rows, cols], weights [T, K], source, dots [rows], offsets [experts + 1].
 // Grid: groups x 1 x 1, one work-group per row, striding.
 #extension GL_GOOGLE_include_directive : require
 #define XFT_WG_REDUCE

@@ -28,8 +28,8 @@ layout(local_size_x_id = 0) in;
 #define GROUP_Z gl_WorkGroupID.z
 #define UNROLL [[unroll]]
 
-// A buffer argument is its address, as two words. It becomes a reference where it is accessed, to words, pairs or quads:
-// SwiftShader cannot cast one reference type to another, but makes any of them from an address.
+// A buffer argument is its address, as two words. It becomes a reference where it is accessed, to words, pairs or
+// quads: SwiftShader cannot cast one reference type to another, but makes any of them from an address.
 #define RO uvec2
 #define RW uvec2
 layout(buffer_reference, scalar, buffer_reference_align = 4) restrict readonly buffer RO1 { uint v[]; };
@@ -86,8 +86,8 @@ uint pack2(vec2 x, uint dt) {
 
 // LOADn(buffer, i, dt): elements i … i+n-1 as f32; i is an element index, a multiple of n (and of 2 for LOAD2).
 // STOREn(buffer, i, value, dt): 16-bit elements are stored in whole words only, so STORE1 is for 32-bit types.
-// A kernel must not load what it has stored itself: loads may be served by caches for constants. What an invocation loads
-// and then overwrites it takes by TAKEn, so that no compiler moves the load behind the store.
+// A kernel must not load what it has stored itself: loads may be served by caches for constants. What an invocation
+// loads and then overwrites it takes by TAKEn, so that no compiler moves the load behind the store.
 uint LOADU(RO b, uint i) { return RO1(b).v[i]; }
 float xft_half(uint w, uint i, uint dt) {
     vec2 x = unpack2(w, dt);
@@ -135,8 +135,8 @@ vec4 KEEP4(vec4 x, uint n) {
     return vec4(n > 0u ? x.x : 0.0, n > 1u ? x.y : 0.0, n > 2u ? x.z : 0.0, n > 3u ? x.w : 0.0);
 }
 
-// The loop of an element-wise kernel: quads (row, c) of a [rows, cols] array, in blocks of 4096 columns that are dealt to
-// the work-groups in turn.
+// The loop of an element-wise kernel: quads (row, c) of a [rows, cols] array, in blocks of 4096 columns that are dealt
+// to the work-groups in turn.
 uint quad_blocks(uint cols) { return (cols + 4095u) >> 12; }
 #define FOR_QUADS(row, c, rows, cols, groups)                                                                         \
     for (uint xft_block = GROUP_X; xft_block < (rows) * quad_blocks(cols); xft_block += (groups))                      \
