@@ -20,7 +20,7 @@ KERNEL adafactor_apply(RO_ARG(g), RO_ARG(r), RO_ARG(c), RO_ARG(mean), RO_ARG(sca
             if (MASTER != 0) STORE4(master, at_master, x, F32);
             if (STOCHASTIC != 0)
                 STOREU2(w, at_w >> 1, philox_bf16_quad(
-                    x, philox(STEP_SEED(step), XFT_ROUNDING_STREAM, STEP_STEP(step), key, row, k >> 2)));
+                    x, philox(STEP_SEED(step), RANDOM_ROUNDING, STEP_STEP(step), key, row, k >> 2)));
             else STORE4(w, at_w, x, DT_W);
         }
     }

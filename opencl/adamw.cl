@@ -32,7 +32,7 @@ KERNEL adamw(RO_ARG(g), RO_ARG(step), RO_ARG(state), RO_ARG(t), RO_ARG(used), RW
             if (MASTER != 0) STORE4(master, at, x, F32);
             if (STOCHASTIC != 0)
                 STOREU2(w, at_w >> 1, philox_bf16_quad(
-                    x, philox(STEP_SEED(step), XFT_ROUNDING_STREAM, STEP_STEP(step), key, row, c >> 2)));
+                    x, philox(STEP_SEED(step), RANDOM_ROUNDING, STEP_STEP(step), key, row, c >> 2)));
             else STORE4(w, at_w, x, DT_W);
         }
     }

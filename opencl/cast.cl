@@ -8,7 +8,7 @@ KERNEL cast(RO_ARG(x), RO_ARG(step_block), RW_ARG(y), xft_cast_params p) {
         float4 v = LOAD4(x, row * ld_x + c, DT_X);
         if (STOCHASTIC != 0u) {
             uint4 s = LOADU4(step_block, 0u);          // step, seed_low, seed_high, first_token
-            uint4 words = philox(s.yz, 2u, s.x, key, row, c >> 2);
+            uint4 words = philox(s.yz, RANDOM_ROUNDING, s.x, key, row, c >> 2);
             STOREU2(y, (row * ld_y + c) >> 1, philox_bf16_quad(v, words));
         } else {
             STORE4(y, row * ld_y + c, v, DT_Y);

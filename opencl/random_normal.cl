@@ -6,7 +6,7 @@ KERNEL random_normal(RW_ARG(y), xft_random_normal_params p) {
                key = p.key, groups = p.groups;
     const float std = p.std;
     FOR_QUADS(row, c, rows, cols, groups) {
-        uint4 words = philox((uint2)(seed_low, seed_high), 3u, 0u, key, row, c >> 2);
+        uint4 words = philox((uint2)(seed_low, seed_high), RANDOM_INIT, 0u, key, row, c >> 2);
         STORE4(y, row * ld_y + c, std * philox_normals(words), F32);
     }
 }

@@ -5,7 +5,6 @@
 // over the set, ids ascending, exceeds uniform * sum. No sort: positive floats order as their bits do, so the smallest
 // w of the set is found three bits at a time, each time by seven sums of what lies above a candidate.
 #define LOWEST -3e38f
-#define SAMPLING 4u // xft_random_stream
 #define SUM4(x) dot(x, (float4)(1.0f))
 #define WEIGHT4(c) exp((quad_at(logits, row * ld_logits, c, cols) - top) * inv_t)
 
@@ -91,7 +90,7 @@ KERNEL sample(RO_ARG(logits), RO_ARG(step), RW_ARG(ids), xft_sample_params p) {
                 UNROLL for (uint i = 0; i < 4; i++)
                     if (AS_UINT(w[i]) > cut || (AS_UINT(w[i]) == cut && seen++ < ties)) kept += w[i];
             }
-            uint4 words = philox((uint2)(step[1], step[2]), SAMPLING, step[0], 0, step[3] + row, 0);
+            uint4 words = philox((uint2)(step[1], step[2]), RANDOM_SAMPLING, step[0], 0, step[3] + row, 0);
             float2 sums = prefix_sum(kept, red);
             float goal = philox_uniform(words.x) * sums.y, run = sums.x;
             if (goal >= sums.x && goal < sums.x + kept) {

@@ -29,7 +29,7 @@ void main() {
             if (MASTER != 0u) STORE4(master, at_master, x, F32);
             if (STOCHASTIC != 0u)
                 STOREU2(w, at_w >> 1, philox_bf16_quad(
-                    x, philox(STEP_SEED(step), XFT_ROUNDING_STREAM, STEP_STEP(step), p.key, row, k >> 2)));
+                    x, philox(STEP_SEED(step), RANDOM_ROUNDING, STEP_STEP(step), p.key, row, k >> 2)));
             else STORE4(w, at_w, x, DT_W);
         }
     }

@@ -15,7 +15,7 @@ void main() {
         vec4 v = LOAD4(x, row * p.ld_x + c, DT_X);
         if (STOCHASTIC != 0u) {
             uvec4 s = LOADU4(step_block, 0u);          // step, seed_low, seed_high, first_token
-            uvec4 words = philox(s.yz, 2u, s.x, p.key, row, c >> 2);
+            uvec4 words = philox(s.yz, RANDOM_ROUNDING, s.x, p.key, row, c >> 2);
             STOREU2(y, (row * p.ld_y + c) >> 1, philox_bf16_quad(v, words));
         } else {
             STORE4(y, row * p.ld_y + c, v, DT_Y);

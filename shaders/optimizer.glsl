@@ -1,8 +1,6 @@
 // What the optimizer kernels share: the step block and the step state by field, and how a weight is written.
 // Included after xft.glsl and philox.glsl.
 
-const uint XFT_ROUNDING_STREAM = 2u;   // xft_random_stream
-
 // xft_step_block
 #define STEP_STEP(step) LOADU(step, 0)
 #define STEP_SEED(step) uvec2(LOADU(step, 1), LOADU(step, 2))

@@ -2,6 +2,9 @@
 // is described. Included after xft.glsl. Logarithm, sine and cosine are own polynomials, because GLSL promises too
 // little of its own (sin and cos: 2^-11): so every driver of both APIs gives the same numbers up to rounding.
 
+// xft_random_stream
+const uint RANDOM_ROUTER = 1u, RANDOM_ROUNDING = 2u, RANDOM_INIT = 3u, RANDOM_SAMPLING = 4u;
+
 // The words of the elements 4*quad … 4*quad+3 of a row.
 uvec4 philox(uvec2 seed, uint stream, uint step_, uint key, uint row, uint quad) {
     uvec4 c = uvec4(stream << 29 | quad, row, key, step_);

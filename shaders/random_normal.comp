@@ -8,7 +8,7 @@ layout(push_constant, scalar) uniform Args { RW y; xft_random_normal_params p; }
 
 void main() {
     FOR_QUADS(row, c, p.rows, p.cols, p.groups) {
-        uvec4 words = philox(uvec2(p.seed_low, p.seed_high), 3u, 0u, p.key, row, c >> 2);
+        uvec4 words = philox(uvec2(p.seed_low, p.seed_high), RANDOM_INIT, 0u, p.key, row, c >> 2);
         STORE4(y, row * p.ld_y + c, p.std * philox_normals(words), F32);
     }
 }

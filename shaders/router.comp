@@ -20,8 +20,8 @@ shared float va[gl_WorkGroupSize.x], vz[gl_WorkGroupSize.x];
 
 float draw_noise(uint t, uint e) {
     if (p.noise == NOISE_STORED) return LOAD1(noise, t * p.ld_noise + e, F32);
-    uvec4 words = philox(uvec2(LOADU(step_block, 1), LOADU(step_block, 2)), 1u, LOADU(step_block, 0), p.layer,
-                         LOADU(step_block, 3) + t, e >> 2);
+    uvec4 words = philox(uvec2(LOADU(step_block, 1), LOADU(step_block, 2)), RANDOM_ROUTER, LOADU(step_block, 0),
+                         p.layer, LOADU(step_block, 3) + t, e >> 2);
     vec2 n = philox_normal2((e & 2u) != 0u ? words.zw : words.xy);
     return (e & 1u) != 0u ? n.y : n.x;
 }

@@ -13,7 +13,6 @@ layout(constant_id = 1) const uint DT_LOGITS = 0;
 layout(push_constant, scalar) uniform Args { RO logits; RO step_; RW ids; xft_sample_params p; };
 
 const float LOWEST = -3e38;
-const uint SAMPLING = 4u;   // xft_random_stream
 shared float prefix[gl_WorkGroupSize.x];
 shared uint chosen;
 
@@ -96,7 +95,7 @@ void main() {
                 UNROLL for (uint i = 0u; i < 4u; i++)
                     if (AS_UINT(w[i]) > cut || AS_UINT(w[i]) == cut && seen++ < ties) kept += w[i];
             }
-            uvec4 words = philox(uvec2(LOADU(step_, 1u), LOADU(step_, 2u)), SAMPLING, LOADU(step_, 0u), 0u,
+            uvec4 words = philox(uvec2(LOADU(step_, 1u), LOADU(step_, 2u)), RANDOM_SAMPLING, LOADU(step_, 0u), 0u,
                                  LOADU(step_, 3u) + row, 0u);
             vec2 sums = prefix_sum(kept);
             float goal = philox_uniform(words.x) * sums.y, run = sums.x;
