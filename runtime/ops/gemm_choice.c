@@ -16,16 +16,22 @@ static xft_gemm_choice plain(uint32_t bm, uint32_t bn, uint32_t tm, uint32_t tn)
         .variant = "", .wg = bm / tm * (bn / tn), .tile = {bm, bn, 16, tm, tn}, .rows = bm, .columns = bn};
 }
 
-/* Registers of one invocation: Intel's Xe-HPC runs 32 invocations on one register file and holds 4x4 outputs, its other
- * GPUs 8x4; everyone else 8x8. More would spill (tests/portability.sh). */
+/* Outputs that the registers of one invocation hold: Intel's Xe-HPC runs 32 invocations on one register file, its other
+ * GPUs 8. More would spill (tests/portability.sh). */
+static uint32_t most_outputs(const xft_device_info *info) {
+    if (!strstr(info->name, "Intel")) return 8 * 8;
+    return strstr(info->name, "Max") ? 4 * 4 : 8 * 4;
+}
+
 static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_problem *p) {
+    const uint32_t most = info->device_class == XFT_CLASS_CPU ? 8 * 8 : most_outputs(info);
+    uint32_t t[4];
+    if (forced && sscanf(forced, "plain %ux%u %ux%u", &t[0], &t[1], &t[2], &t[3]) == 4 && t[2] * t[3] <= most)
+        return plain(t[0], t[1], t[2], t[3]);
     uint64_t outputs = (uint64_t)p->M * p->N;
     if (p->experts > 0 && p->form == XFT_TN) outputs *= p->experts;
-    if (info->device_class == XFT_CLASS_CPU || outputs < 256 * 256) return plain(32, 32, 4, 4);
-    if (strstr(info->name, "Intel")) {
-        if (strstr(info->name, "Max")) return plain(32, 32, 4, 4);
-        return plain(64, 32, 8, 4);
-    }
+    if (info->device_class == XFT_CLASS_CPU || outputs < 256 * 256 || most == 4 * 4) return plain(32, 32, 4, 4);
+    if (most == 8 * 4) return plain(64, 32, 8, 4);
     return outputs < 2048 * 2048 || p->experts > 0 ? plain(64, 64, 8, 8) : plain(128, 128, 8, 8);
 }
 
@@ -90,13 +96,23 @@ static xft_gemm_choice gemv(const xft_device_info *info, const xft_gemm_problem 
     const bool one_item = has_cpu(info), is_cpu = info->device_class == XFT_CLASS_CPU;
     const uint32_t vw = !one_item ? 4 : info->native_vector_width >= 16 ? 16 : 8;
     const uint32_t groups = is_cpu ? 8 * (info->compute_units ? info->compute_units : 4) : 16384;
-    return (xft_gemm_choice){.variant = "gemv",
-                             .wg = one_item ? 1
-                                   : is_cpu ? 16
-                                            : 64,
-                             .tile = {rows, vw},
-                             .rows = p->M,
-                             .columns = round_up(blocks(p->N, groups), 4)};
+    const uint32_t wg = one_item ? 1 : is_cpu ? 16 : 64;
+    /* llvmpipe silently ends a kernel after 65535 turns of its loops: count those of a quad of columns */
+    const uint32_t turns = p->K / (vw * wg) + 6 * rows + 4, most = one_item ? p->N : 4 * (40000 / turns + 1);
+    const uint32_t columns = round_up(blocks(p->N, groups), 4);
+    return (xft_gemm_choice){
+        .variant = "gemv", .wg = wg, .tile = {rows, vw}, .rows = p->M, .columns = columns < most ? columns : most};
+}
+
+/* Matrix units, for f16 factors; left out by builds whose compiler does not know them. */
+static bool has_coopmat(const xft_device_info *info, const xft_gemm_problem *p) {
+    if (!info->cooperative_matrix || p->experts > 0 || p->a != XFT_F16 || p->b != XFT_F16) return false;
+    const xft_kernel_source *source = xft_kernel_find(XFT_OP_gemm, "coopmat", info->api);
+    return source && source->size > 0 && info->subgroup_size > 0 && 4 * info->subgroup_size <= info->max_workgroup_size;
+}
+
+static xft_gemm_choice coopmat(const xft_device_info *info) {
+    return (xft_gemm_choice){.variant = "coopmat", .wg = 4 * info->subgroup_size, .rows = 64, .columns = 64};
 }
 
 static xft_gemm_choice yardstick(void) {
@@ -117,12 +133,10 @@ xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem
     const xft_device_info *info = &device->info;
     if (forced && is("clblast") && has_clblast(info, problem))
         return (xft_gemm_choice){.variant = "clblast", .wg = 1, .rows = problem->M, .columns = problem->N};
-    if (forced && is("yardstick") && problem->experts == 0) return yardstick();
+    if (forced && is("yardstick") && problem->experts == 0 && most_outputs(info) > 4 * 4) return yardstick();
     if (is("gemv") && has_gemv(problem)) return gemv(info, problem);
+    if (is("coopmat") && has_coopmat(info, problem)) return coopmat(info);
     if (is("cpu") && has_cpu(info)) return cpu(info, problem);
     if (is("subgroup") && has_subgroup(info)) return subgroup(info, problem);
-    uint32_t t[4];
-    if (forced && sscanf(forced, "plain %ux%u %ux%u", &t[0], &t[1], &t[2], &t[3]) == 4)
-        return plain(t[0], t[1], t[2], t[3]);
     return plain_for(info, problem);
 }

@@ -224,7 +224,7 @@ static xft_device_class class_of(VkPhysicalDeviceType type) {
     }
 }
 
-/* Matrix units that multiply f16 by f16 into f32 over a subgroup. */
+/* Matrix units that multiply f16 by f16 into f32 over a subgroup, 16 x 16 by 16 x 16: the size the kernels use. */
 static bool has_cooperative_matrix(const vk_loader *api, const vk_physical *p) {
     if (!p->features.matrix.cooperativeMatrix || !p->features.v12.vulkanMemoryModel ||
         !api->vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)
@@ -238,7 +238,7 @@ static bool has_cooperative_matrix(const vk_loader *api, const vk_physical *p) {
     for (uint32_t i = 0; i < count; i++)
         if (list[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR && list[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
             list[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR && list[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-            list[i].scope == VK_SCOPE_SUBGROUP_KHR)
+            list[i].scope == VK_SCOPE_SUBGROUP_KHR && list[i].MSize == 16 && list[i].NSize == 16 && list[i].KSize == 16)
             return true;
     return false;
 }

@@ -1,6 +1,6 @@
-/* list_kernels DIR: which kernels would a GPU run? Every small case of every op is recorded on a device that executes
- * nothing but has the properties of a GPU, once as a Vulkan and once as an OpenCL device. Each distinct kernel and set
- * of constants is written to DIR as NAME.spv or NAME.cl, and printed as a line
+/* list_kernels DIR DEVICE: which kernels would a GPU of that name run? Every small case of every op is recorded on a
+ * device that executes nothing but has the properties of a GPU, once as a Vulkan and once as an OpenCL device. Each
+ * distinct kernel and set of constants is written to DIR as NAME.spv or NAME.cl, and printed as a line
  *
  *     vulkan|opencl NAME OP VARIANT PUSH_BYTES CONSTANT=VALUE …
  */
@@ -104,12 +104,11 @@ static void record(const op_case *c, void *user) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) return 1;
+    if (argc != 3) return 1;
     folder = argv[1];
     for (int api = 0; api < 2; api++) {
         /* The least that GPUs of this decade offer. */
         xft_device_info info = {.id = "gpu:0",
-                                .name = "a GPU",
                                 .api = api == 0 ? XFT_API_VULKAN : XFT_API_OPENCL,
                                 .device_class = XFT_CLASS_DISCRETE,
                                 .usable = true,
@@ -121,6 +120,7 @@ int main(int argc, char **argv) {
                                 .compute_units = 32,
                                 .subgroup_size = 32,
                                 .alignment = 512};
+        snprintf(info.name, sizeof info.name, "%s", argv[2]);
         xft_device_options options = {.cache_dir = ""};
         xft_open_request request = {.info = &info, .options = &options};
         xft_device *device;
