@@ -41,6 +41,7 @@ xft_status xft_generator_take(xft_generator *g, const xft_config *c, const xft_w
     g->k_cache = calloc(2 * (size_t)c->num_layers, sizeof *g->k_cache);
     XFT_FAIL_IF(!g->k_cache, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the caches of %u layers", c->num_layers);
     g->v_cache = g->k_cache + c->num_layers;
+    room->kind = XFT_ROOM_CACHE;
     for (uint32_t l = 0; l < c->num_layers; l++) {
         g->k_cache[l] = xft_room_take(room, dtype, B, capacity, G);
         g->v_cache[l] = xft_room_take(room, dtype, B, capacity, G);
@@ -105,18 +106,25 @@ static xft_status upload_table(const xft_generator *g, const uint32_t *lengths, 
     return status;
 }
 
+xft_status xft_generator_options_check(const xft_generator_options *options, xft_generator_options *checked) {
+    XFT_FAIL_IF(!options->batch || !options->capacity, XFT_ERROR_INVALID_ARGUMENT,
+                "generator options: batch %u and capacity %u must be at least 1", options->batch, options->capacity);
+    *checked = *options;
+    if (!checked->chunk) checked->chunk = DEFAULT_CHUNK;
+    if (checked->chunk > checked->capacity) checked->chunk = checked->capacity;
+    return XFT_OK;
+}
+
 xft_status xft_generator_create(xft_model *model, const xft_generator_options *options, xft_generator **generator) {
     XFT_FAIL_IF(!model || !options || !generator, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_generator_create: an argument is NULL");
     *generator = NULL;
-    XFT_FAIL_IF(!options->batch || !options->capacity, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_generator_create: batch %u and capacity %u must be at least 1", options->batch, options->capacity);
+    xft_generator_options checked;
+    XFT_TRY(xft_generator_options_check(options, &checked));
     xft_generator *g = calloc(1, sizeof *g);
     XFT_FAIL_IF(!g, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a generator");
     g->model = model;
-    g->options = *options;
-    if (!g->options.chunk) g->options.chunk = DEFAULT_CHUNK;
-    if (g->options.chunk > g->options.capacity) g->options.chunk = g->options.capacity;
+    g->options = checked;
     xft_status status = xft_arena_create(model->device, "generation", 0, &g->arena);
     xft_room room = {.device = model->device, .arena = g->arena};
     if (status == XFT_OK) status = xft_generator_take(g, &model->config, &model->weights, model->options.dtype, &room);

@@ -27,6 +27,9 @@ struct xft_generator {
     uint64_t bytes;
 };
 
+/* Checks options and fills in defaults. */
+xft_status xft_generator_options_check(const xft_generator_options *options, xft_generator_options *checked);
+
 /* Everything a generator takes on the device. */
 xft_status xft_generator_take(xft_generator *generator, const xft_config *config, const xft_weights *weights,
                               xft_dtype dtype, xft_room *room);

@@ -162,11 +162,13 @@ xft_status xft_network_take(xft_network *n, xft_room *room) {
     XFT_FAIL_IF(!n->options.tokens || !n->options.sequences, XFT_ERROR_INVALID_ARGUMENT,
                 "a micro-batch of %u tokens in %u sequences", n->options.tokens, n->options.sequences);
     n->options.head_chunk = choose_chunk(&n->options, c->vocab_size);
+    room->kind = XFT_ROOM_ACTIVATIONS;
     take_inputs(n, room);
     XFT_TRY(take_layers(n, room));
     n->x_end = xft_room_take(room, XFT_F32, n->options.tokens, c->hidden_size, 0);
     n->y_end = xft_room_take(room, n->dtype, n->options.tokens, c->hidden_size, 0);
     n->stats_end = xft_room_take(room, XFT_F32, n->options.tokens, c->family == XFT_FAMILY_STABLELM ? 2 : 0, 0);
+    room->kind = XFT_ROOM_SCRATCH;
     take_scratch(n, room);
     return room->status;
 }

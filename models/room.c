@@ -22,6 +22,6 @@ xft_tensor xft_room_take(xft_room *room, xft_dtype dtype, uint32_t d0, uint32_t 
         room->status = xft_tensor_create(room->arena, dtype, rank, shape, &tensor);
     else
         tensor = (xft_tensor){.dtype = dtype, .rank = rank, .shape = {d0, d1 ? d1 : 1, d2 ? d2 : 1, 1}};
-    if (room->status == XFT_OK) room->bytes += bytes;
+    if (room->status == XFT_OK) room->bytes[room->kind] += bytes;
     return tensor;
 }

@@ -5,10 +5,22 @@
 
 #include "xft/tensor.h"
 
+/* What the memory is for: the lines of a plan. */
+typedef enum xft_room_kind {
+    XFT_ROOM_WEIGHTS,
+    XFT_ROOM_GRADIENTS,
+    XFT_ROOM_OPTIMIZER,
+    XFT_ROOM_ACTIVATIONS,
+    XFT_ROOM_SCRATCH,
+    XFT_ROOM_CACHE,
+    XFT_ROOM_KINDS
+} xft_room_kind;
+
 typedef struct xft_room {
-    const xft_device *device; /* for alignment; NULL: 512 bytes */
-    xft_arena *arena;         /* NULL: count only */
-    uint64_t bytes;           /* taken so far */
+    const xft_device *device;       /* for alignment; NULL: 512 bytes */
+    xft_arena *arena;               /* NULL: count only */
+    xft_room_kind kind;             /* of what is taken next */
+    uint64_t bytes[XFT_ROOM_KINDS]; /* taken so far */
     xft_status status;
 } xft_room;
 

@@ -2,6 +2,7 @@
 #include "trainer.h"
 
 #include "error.h"
+#include "xft/plan.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ static bool is_network(const xft_parameter *p) {
 
 static xft_status take_merge(xft_trainer *t, const xft_config *moe, const xft_weights *weights, xft_room *room) {
     xft_merge *m = &t->merge;
+    room->kind = XFT_ROOM_WEIGHTS;
     uint32_t L = moe->num_layers, I = moe->intermediate_size, H = moe->hidden_size, routed = xft_config_routed(moe);
     m->experts = weights;
     m->lambda = moe->shared_expert_weight;
@@ -77,6 +79,7 @@ xft_status xft_trainer_take(xft_trainer *t, const xft_config *config, const xft_
                             const xft_weights *weights, xft_dtype dtype, xft_room *room) {
     const xft_train_options *o = &t->options;
     bool merge = o->merge;
+    room->kind = XFT_ROOM_GRADIENTS;
     XFT_TRY(xft_weights_take(room, config, parameters, XFT_F32, merge ? is_mixing : is_network, &t->d));
     t->dense = xft_config_dense(config);
     if (merge) XFT_TRY(take_merge(t, config, weights, room));
@@ -99,6 +102,7 @@ xft_status xft_trainer_take(xft_trainer *t, const xft_config *config, const xft_
         .router = xft_network_router(c, noise_of(o, c), o->official),
     };
     XFT_TRY(xft_network_take(&t->network, room));
+    room->kind = XFT_ROOM_OPTIMIZER;
     return xft_optimization_take(&t->optimization, room, o, config, parameters, weights, &t->d, &t->network.used,
                                  merge ? is_mixing : is_network);
 }
@@ -142,6 +146,27 @@ static xft_status record_update(xft_trainer *t) {
 
 /* ---- Life ---- */
 
+/* Refuses with numbers what the device has no memory for, and names what would take less. */
+static xft_status check_budget(const xft_trainer *t) {
+    const xft_model *m = t->model;
+    const xft_train_options *o = &t->options;
+    uint64_t total, available;
+    bool told;
+    xft_plan p;
+    XFT_TRY(xft_plan_training(&m->config, m->options.dtype, o, m->device, &p));
+    XFT_TRY(xft_device_memory(m->device, &total, &available, &told));
+    uint64_t needed = p.total - xft_model_bytes(m);
+    if (needed <= available) return XFT_OK;
+    return xft_fail(
+        XFT_ERROR_OUT_OF_DEVICE_MEMORY,
+        "training takes %.2f GiB beside the weights (gradients %.2f, optimizer %.2f, activations %.2f, scratch "
+        "%.2f); %s has %.2f GiB left. Less is taken by%s%s%s a smaller micro-batch (now %u tokens)%s",
+        needed / 0x1p30, p.gradients / 0x1p30, p.optimizer / 0x1p30, p.activations / 0x1p30, p.scratch / 0x1p30,
+        xft_device_get_info(m->device)->id, available / 0x1p30, o->recompute ? "" : " recomputation,",
+        o->optimizer == XFT_ADAMW ? " Adafactor," : "", o->precision == XFT_PRECISION_STOCHASTIC ? "" : " bf16,",
+        o->tokens, m->config.num_experts ? ", fewer experts" : "");
+}
+
 static xft_status start(xft_trainer *t) {
     XFT_TRY(xft_optimization_start(&t->optimization, t->model->device));
     XFT_TRY(xft_network_upload(&t->network));
@@ -162,6 +187,7 @@ xft_status xft_trainer_create(xft_model *model, const xft_train_options *options
     t->options = *options;
     xft_status status = xft_train_options_check(&t->options, model->options.dtype, model->options.mixing);
     if (status == XFT_OK) status = xft_arena_create(model->device, "training", 0, &t->arena);
+    if (status == XFT_OK) status = check_budget(t);
     xft_room room = {.device = model->device, .arena = t->arena};
     if (status == XFT_OK)
         status = xft_trainer_take(t, &model->config, &model->parameters, &model->weights, model->options.dtype, &room);

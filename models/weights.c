@@ -98,6 +98,10 @@ xft_tensor *xft_parameter_store(const xft_parameter *p, const xft_weights *w) {
 
 xft_tensor xft_parameter_view(const xft_parameter *p, const xft_weights *w) {
     xft_tensor *store = xft_parameter_store(p, w), view = *store;
+    if (!view.buffer) { /* of a plan */
+        view.shape[0] = view.rank ? p->shape[0] : 0;
+        return view;
+    }
     if (store->rank == 2 && store->shape[0] != p->shape[0] &&
         xft_tensor_rows(store, p->first_row, p->shape[0], &view) != XFT_OK)
         view = (xft_tensor){0};

@@ -83,7 +83,7 @@ check() { # check NAME COMMAND…: one plain check, counted
 
 criterion() { # criterion LABEL PROGRAM: a Criterion suite; its own synthesis line is counted
     local log=$logs/$1.log
-    "$2" --color=never -j2 --timeout 1200 2>&1 | tee "$log"
+    "${@:2}" --color=never -j2 --timeout 1200 2>&1 | tee "$log"
     local status=${PIPESTATUS[0]}
     local line
     line=$(grep 'Synthesis: Tested' "$log" | tail -1)

@@ -5,6 +5,7 @@
 #include "generator.h"
 #include "model.h"
 #include "xft/generate.h"
+#include "xft/plan.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -412,4 +413,66 @@ Test(models, cached_logits_equal_the_full_forward) {
         xft_model_destroy(model);
         small_data_free(&d);
     }
+}
+
+/* ---- Memory ---- */
+
+Test(models, plans_are_what_is_allocated) {
+    for (int kind = 0; kind < 6; kind++) {
+        bool bf16 = kind == 2 || kind == 3, merge = kind == 4;
+        xft_config c = kind ? small_moe(XFT_FAMILY_LLAMA, 4, 3, XFT_GATE_XFT, true) : small_config(XFT_FAMILY_STABLELM);
+        c.hidden_size = 128;
+        c.head_size = c.rotary = 32;
+        c.intermediate_size = 192;
+        if (!kind) c.rotary = 8;
+        xft_dtype dtype = bf16 ? XFT_BF16 : XFT_F32;
+        xft_model *model;
+        xft_plan plan;
+        OK(xft_model_create(device, &c, &(xft_model_options){.dtype = dtype, .mixing = merge}, &model));
+        OK(xft_model_init(model, 1));
+        uint64_t used;
+        if (kind == 5) {
+            xft_generator *g;
+            xft_generator_options options = {.batch = 3, .capacity = 100};
+            OK(xft_plan_generation(&c, dtype, &options, device, &plan));
+            OK(xft_generator_create(model, &options, &g));
+            used = xft_model_bytes(model) + xft_generator_bytes(g);
+            xft_generator_destroy(g);
+        } else {
+            xft_trainer *t;
+            xft_train_options options = {.tokens = 128,
+                                         .sequences = 4,
+                                         .merge = merge,
+                                         .recompute = kind == 3,
+                                         .optimizer = kind % 2 ? XFT_ADAMW : XFT_ADAFACTOR,
+                                         .precision = kind == 2 ? XFT_PRECISION_MASTER
+                                                      : bf16    ? XFT_PRECISION_STOCHASTIC
+                                                                : XFT_PRECISION_F32};
+            OK(xft_plan_training(&c, dtype, &options, device, &plan));
+            OK(xft_trainer_create(model, &options, &t));
+            used = xft_model_bytes(model) + xft_trainer_bytes(t);
+            xft_trainer_destroy(t);
+        }
+        printf("plan %d: %llu bytes planned, %llu allocated\n", kind, (unsigned long long)plan.total,
+               (unsigned long long)used);
+        cr_expect_lt(fabs((double)used / (double)plan.total - 1), 0.02);
+        xft_model_destroy(model);
+    }
+}
+
+Test(models, what_does_not_fit_is_refused_with_numbers) {
+    xft_config c = small_config(XFT_FAMILY_LLAMA);
+    xft_model *model;
+    xft_trainer *t;
+    OK(small_model(device, &c, XFT_F32, 1, &model));
+    xft_train_options options = {.tokens = 1 << 24, .sequences = 1};
+    cr_expect_neq(xft_trainer_create(model, &options, &t), XFT_OK);
+    cr_expect(strstr(xft_error(), "GiB"), "%s", xft_error());
+    puts(xft_error());
+    xft_model_destroy(model);
+    xft_fit fits[16];
+    uint32_t count = 16;
+    OK(xft_plan_fit(&c, &(xft_train_options){.optimizer = XFT_ADAFACTOR}, 64, 768 << 10, fits, &count));
+    cr_expect(count > 0 && count < 12, "%u", count);
+    for (uint32_t i = 0; i < count; i++) cr_expect_leq(fits[i].plan.total, 768u << 10);
 }

@@ -1,0 +1,109 @@
+/* Plans: the allocation code of models, trainers and generators, run in a room without an arena. */
+#include "xft/plan.h"
+
+#include "error.h"
+#include "generator.h"
+#include "model.h"
+#include "trainer.h"
+
+#include <stdlib.h>
+
+static void sum_up(const xft_room *room, xft_plan *plan) {
+    const uint64_t *b = room->bytes;
+    *plan = (xft_plan){.weights = b[XFT_ROOM_WEIGHTS],
+                       .gradients = b[XFT_ROOM_GRADIENTS],
+                       .optimizer = b[XFT_ROOM_OPTIMIZER],
+                       .activations = b[XFT_ROOM_ACTIVATIONS],
+                       .scratch = b[XFT_ROOM_SCRATCH],
+                       .cache = b[XFT_ROOM_CACHE]};
+    for (int i = 0; i < XFT_ROOM_KINDS; i++) plan->total += b[i];
+}
+
+/* The weights of a model, counted; their shapes stay in *weights. */
+static xft_status count_weights(const xft_config *config, bool merge, xft_dtype dtype, xft_room *room,
+                                xft_parameters *parameters, xft_weights *weights) {
+    XFT_TRY(xft_config_check(config));
+    XFT_TRY(xft_parameters_make(config, merge, parameters));
+    room->kind = XFT_ROOM_WEIGHTS;
+    return xft_weights_take(room, config, parameters, dtype, NULL, weights);
+}
+
+xft_status xft_plan_training(const xft_config *config, xft_dtype dtype, const xft_train_options *options,
+                             const xft_device *device, xft_plan *plan) {
+    XFT_FAIL_IF(!config || !options || !plan, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_training: an argument is NULL");
+    xft_room room = {.device = device};
+    xft_parameters parameters = {0};
+    xft_weights weights = {0};
+    xft_trainer *t = calloc(1, sizeof *t);
+    XFT_FAIL_IF(!t, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a plan");
+    t->options = *options;
+    xft_status status = xft_train_options_check(&t->options, dtype, options->merge);
+    if (status == XFT_OK) status = count_weights(config, options->merge, dtype, &room, &parameters, &weights);
+    if (status == XFT_OK) status = xft_trainer_take(t, config, &parameters, &weights, dtype, &room);
+    if (status == XFT_OK) sum_up(&room, plan);
+    xft_trainer_destroy(t);
+    xft_weights_free(&weights);
+    free(parameters.list);
+    return status;
+}
+
+xft_status xft_plan_generation(const xft_config *config, xft_dtype dtype, const xft_generator_options *options,
+                               const xft_device *device, xft_plan *plan) {
+    XFT_FAIL_IF(!config || !options || !plan, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_generation: an argument is NULL");
+    xft_room room = {.device = device};
+    xft_parameters parameters = {0};
+    xft_weights weights = {0};
+    xft_generator *g = calloc(1, sizeof *g);
+    XFT_FAIL_IF(!g, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a plan");
+    xft_status status = xft_generator_options_check(options, &g->options);
+    if (status == XFT_OK) status = count_weights(config, false, dtype, &room, &parameters, &weights);
+    if (status == XFT_OK) status = xft_generator_take(g, config, &weights, dtype, &room);
+    if (status == XFT_OK) sum_up(&room, plan);
+    xft_generator_destroy(g);
+    xft_weights_free(&weights);
+    free(parameters.list);
+    return status;
+}
+
+/* The largest micro-batch of one way of training that fits; false when not even one sequence does. */
+static bool largest_fit(const xft_config *config, xft_train_options options, uint32_t length, uint64_t bytes,
+                        xft_fit *fit) {
+    const xft_dtype dtype = options.precision == XFT_PRECISION_F32 ? XFT_F32 : XFT_BF16;
+    bool found = false;
+    for (int recompute = 0; recompute < 2 && !found; recompute++)
+        for (uint32_t sequences = 1; sequences <= 64; sequences *= 2) {
+            xft_plan plan;
+            options.recompute = recompute;
+            options.sequences = sequences;
+            options.tokens = sequences * length;
+            if (xft_plan_training(config, dtype, &options, NULL, &plan) != XFT_OK || plan.total > bytes) break;
+            *fit = (xft_fit){config->num_experts, config->top_k, options.precision, recompute, sequences, plan};
+            found = true;
+        }
+    return found;
+}
+
+xft_status xft_plan_fit(const xft_config *dense, const xft_train_options *options, uint32_t length, uint64_t bytes,
+                        xft_fit *fits, uint32_t *count) {
+    XFT_FAIL_IF(!dense || !options || !fits || !count || !length, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_plan_fit: an argument is NULL or 0");
+    XFT_FAIL_IF(dense->num_experts, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_fit: the model is a MoE already");
+    static const uint32_t experts[] = {16, 8, 4, 2};
+    static const xft_precision precisions[] = {XFT_PRECISION_F32, XFT_PRECISION_MASTER, XFT_PRECISION_STOCHASTIC};
+    uint32_t room = *count;
+    *count = 0;
+    for (uint32_t e = 0; e < 4; e++)
+        for (uint32_t p = 0; p < 3 && *count < room; p++) {
+            xft_config moe = *dense;
+            xft_train_options o = *options;
+            moe.num_experts = experts[e];
+            moe.top_k = experts[e] > 2 ? experts[e] * 3 / 4 : 2;
+            moe.gate_mlp = moe.gate_noise = true;
+            moe.noise_epsilon = moe.balance_weight = 1e-2f;
+            moe.noise_scale = 1;
+            moe.shared_expert_weight = 0.75f;
+            o.precision = precisions[p];
+            *count += largest_fit(&moe, o, length, bytes, &fits[*count]);
+        }
+    return XFT_OK;
+}
