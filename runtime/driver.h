@@ -120,6 +120,9 @@ extern const xft_driver xft_vulkan_driver, xft_opencl_driver;
 /* Opens a device of any driver: what xft_device_open does after it has chosen. Tests open their driver with it. */
 xft_status xft_device_open_with(const xft_driver *driver, const xft_open_request *request, xft_device **device);
 
+/* tensor.c: refuses a tensor, made or changed by hand, that is none or reaches beyond its memory. */
+xft_status xft_tensor_check(const char *function, const char *name, const xft_tensor *tensor);
+
 /* The driver of a listed device, NULL for none. */
 const xft_driver *xft_driver_of(const xft_device_info *info);
 

@@ -27,14 +27,11 @@ xft_status xft_stream_stick(xft_stream *stream, xft_status status) {
 xft_status xft_check_argument(xft_stream *stream, const char *op, const char *name, const xft_tensor *tensor,
                               uint32_t dtypes, uint32_t rows, uint32_t cols) {
     XFT_TRY(xft_stream_state(stream));
-    XFT_OP_FAIL_IF(!tensor, stream, "%s: %s is NULL", op, name);
-    XFT_OP_FAIL_IF(!tensor->buffer, stream, "%s: %s has no memory", op, name);
+    XFT_TRY(xft_stream_stick(stream, xft_tensor_check(op, name, tensor)));
     XFT_OP_FAIL_IF(tensor->buffer->device != stream->device, stream, "%s: %s lies on device %s, the stream on %s", op,
                    name, tensor->buffer->device->info.id, stream->device->info.id);
     XFT_OP_FAIL_IF(!(dtypes >> tensor->dtype & 1), stream, "%s: %s is %s, which this argument cannot be", op, name,
                    xft_dtype_name(tensor->dtype));
-    XFT_OP_FAIL_IF(tensor->rank < 1 || tensor->rank > 4, stream, "%s: %s has rank %u; expected 1 to 4", op, name,
-                   tensor->rank);
     XFT_OP_FAIL_IF(rows && xft_rows(tensor) != rows, stream, "%s: %s has %u rows; expected %u", op, name,
                    xft_rows(tensor), rows);
     XFT_OP_FAIL_IF(cols && xft_cols(tensor) != cols, stream, "%s: %s has %u columns; expected %u", op, name,
@@ -58,6 +55,19 @@ uint32_t xft_workgroup_for(const xft_device *device) {
 
 bool xft_ranges_conflict(const xft_range *a, const xft_range *b) {
     return a->buffer == b->buffer && a->begin < b->end && b->begin < a->end && ((a->access | b->access) & XFT_WRITE);
+}
+
+xft_status xft_check_apart(xft_stream *stream, const char *op, uint32_t outputs, const xft_named_argument *arguments,
+                           uint32_t count) {
+    for (uint32_t i = 0; i < outputs; i++)
+        for (uint32_t j = i + 1; j < count; j++) {
+            const xft_tensor *a = arguments[i].tensor, *b = arguments[j].tensor;
+            if (!a || !b) continue;
+            XFT_OP_FAIL_IF(
+                a->buffer == b->buffer && a->offset < b->offset + xft_bytes(b) && b->offset < a->offset + xft_bytes(a),
+                stream, "%s: %s and %s overlap, and one of them is written", op, arguments[i].name, arguments[j].name);
+        }
+    return XFT_OK;
 }
 
 static xft_recorded *next_op(xft_stream *stream) {

@@ -41,6 +41,20 @@ enum {
 };
 xft_status xft_check_argument(xft_stream *stream, const char *op, const char *name, const xft_tensor *tensor,
                               uint32_t dtypes, uint32_t rows, uint32_t cols);
+
+/* For an op of several dispatches, of which xft_record sees one at a time: refuses an output, one of the first `outputs`
+ * arguments, that overlaps any other argument. NULL tensors are passed over. */
+typedef struct xft_named_argument {
+    const char *name;
+    const xft_tensor *tensor;
+} xft_named_argument;
+xft_status xft_check_apart(xft_stream *stream, const char *op, uint32_t outputs, const xft_named_argument *arguments,
+                           uint32_t count);
+#define XFT_NAMED(tensor) {#tensor, tensor}
+#define XFT_APART(stream, op, outputs, ...)                                                                            \
+    XFT_TRY(xft_check_apart(stream, op, outputs, (const xft_named_argument[]){__VA_ARGS__},                            \
+                            sizeof((const xft_named_argument[]){__VA_ARGS__}) / sizeof(xft_named_argument)))
+
 /* Leaves the op when the stream already failed or the argument is wrong. */
 #define XFT_ARG(stream, op, tensor, dtypes, rows, cols)                                                                \
     XFT_TRY(xft_check_argument(stream, op, #tensor, tensor, dtypes, rows, cols))

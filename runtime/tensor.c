@@ -108,9 +108,32 @@ uint64_t xft_tensor_footprint(const xft_device *device, xft_dtype dtype, uint32_
     return footprint(device, &t);
 }
 
+xft_status xft_tensor_check(const char *function, const char *name, const xft_tensor *t) {
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", function, name);
+    XFT_FAIL_IF(!t->buffer, XFT_ERROR_INVALID_ARGUMENT, "%s: %s has no memory", function, name);
+    uint32_t size = xft_dtype_size(t->dtype);
+    XFT_FAIL_IF(!size, XFT_ERROR_INVALID_ARGUMENT, "%s: the dtype of %s is %d, which is none", function, name,
+                (int)t->dtype);
+    XFT_FAIL_IF(t->rank < 1 || t->rank > 4, XFT_ERROR_INVALID_ARGUMENT, "%s: %s has rank %u; expected 1 to 4", function,
+                name, t->rank);
+    uint64_t rows = 1, most = t->buffer->size; /* of one element each: no product below can overflow */
+    for (uint32_t i = 0; i < t->rank; i++) {
+        XFT_FAIL_IF(t->shape[i] == 0, XFT_ERROR_INVALID_ARGUMENT, "%s: shape[%u] of %s is 0", function, i, name);
+        if (i + 1 < t->rank && rows <= most) rows *= t->shape[i];
+    }
+    XFT_FAIL_IF(t->pitch < xft_cols(t) || t->pitch % (16 / size), XFT_ERROR_INVALID_ARGUMENT,
+                "%s: the pitch of %s is %u; expected a multiple of %u from %u columns on", function, name, t->pitch,
+                16 / size, xft_cols(t));
+    XFT_FAIL_IF(t->offset % 16, XFT_ERROR_INVALID_ARGUMENT, "%s: the offset of %s is %llu; expected a multiple of 16",
+                function, name, (unsigned long long)t->offset);
+    XFT_FAIL_IF(t->offset > most || rows > (most - t->offset) / size / t->pitch, XFT_ERROR_INVALID_ARGUMENT,
+                "%s: %s, %llu rows of %u %s, reaches beyond its memory of %llu bytes", function, name,
+                (unsigned long long)rows, t->pitch, xft_dtype_name(t->dtype), (unsigned long long)most);
+    return XFT_OK;
+}
+
 static xft_status check_view(const char *function, const xft_tensor *t, const xft_tensor *view) {
-    XFT_FAIL_IF(!t || !t->buffer, XFT_ERROR_INVALID_ARGUMENT, "%s: tensor is %s", function,
-                t ? "without memory" : "NULL");
+    XFT_TRY(xft_tensor_check(function, "tensor", t));
     XFT_FAIL_IF(!view, XFT_ERROR_INVALID_ARGUMENT, "%s: view is NULL", function);
     return XFT_OK;
 }
@@ -356,8 +379,7 @@ xft_status xft_arena_check(xft_arena *a) {
 /* ---- Data in and out ---- */
 
 static xft_status check_transfer(const char *function, const xft_tensor *t, xft_dtype dtype, const void *data) {
-    XFT_FAIL_IF(!t || !t->buffer, XFT_ERROR_INVALID_ARGUMENT, "%s: tensor is %s", function,
-                t ? "without memory" : "NULL");
+    XFT_TRY(xft_tensor_check(function, "tensor", t));
     XFT_FAIL_IF(!data, XFT_ERROR_INVALID_ARGUMENT, "%s: data is NULL", function);
     XFT_FAIL_IF(dtype != t->dtype && (dtype != XFT_F32 || t->dtype == XFT_U32), XFT_ERROR_INVALID_ARGUMENT,
                 "%s: dtype is %s; expected %s%s", function, xft_dtype_name(dtype), xft_dtype_name(t->dtype),

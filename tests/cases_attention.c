@@ -328,7 +328,7 @@ static void backward_case(const attention_case *a, case_visitor visit, void *use
     xft_attention_params p;
     uint32_t *segments = begin_attention(&c, &r, "attention_backward", a, &p);
     case_buffer *o = case_add(&c, &r, "o", CASE_IN, a->out, 0, 2, p.tokens, p.ld_q);
-    case_add(&c, &r, "do", CASE_IN, a->out, 1, 2, p.tokens, p.ld_q);
+    case_add(&c, &r, "do_", CASE_IN, a->out, 1, 2, p.tokens, p.ld_q);
     case_buffer *lse = case_add(&c, &r, "lse", CASE_IN, XFT_F32, 0, 2, p.heads, p.tokens);
     run_forward(&c, segments, &p, o->values, lse->values);
     /* One token sees only itself and its scores have no gradient, which rounding would be measured against: there o is

@@ -163,6 +163,8 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
     XFT_ARG(stream, op, dq, XFT_DATA, s.tokens, xft_cols(q));
     XFT_ARG(stream, op, dk, XFT_DATA, s.tokens, xft_cols(k));
     XFT_ARG(stream, op, dv, 1u << dk->dtype, s.tokens, xft_cols(k));
+    XFT_APART(stream, op, 4, XFT_NAMED(delta), XFT_NAMED(dq), XFT_NAMED(dk), XFT_NAMED(dv), XFT_NAMED(q), XFT_NAMED(k),
+              XFT_NAMED(v), XFT_NAMED(o), XFT_NAMED(do_), XFT_NAMED(lse), XFT_NAMED(segments));
     XFT_TRY(record_delta(stream, &s, o, do_, delta));
     const xft_attention_backward_q_params q_params = {.tokens = s.tokens,
                                                       .heads = s.heads,
@@ -218,8 +220,9 @@ static xft_status check_caches(xft_stream *stream, const char *op, const xft_ten
     XFT_ARG(stream, op, v_cache, 1u << k_cache->dtype, xft_rows(k_cache), xft_cols(k_cache));
     XFT_OP_FAIL_IF(k_cache->rank != 3 || v_cache->rank != 3 || k_cache->shape[0] != v_cache->shape[0], stream,
                    "%s: k_cache and v_cache must be [B,capacity,kv_heads*D], both of the same shape", op);
-    XFT_OP_FAIL_IF(rows % k_cache->shape[0], stream, "%s: %u rows are no multiple of the %u sequences of the caches",
-                   op, rows, k_cache->shape[0]);
+    XFT_OP_FAIL_IF(rows % k_cache->shape[0], stream,
+                   "%s: %u rows of new tokens are no multiple of the %u sequences of k_cache", op, rows,
+                   k_cache->shape[0]);
     return XFT_OK;
 }
 

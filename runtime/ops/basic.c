@@ -127,6 +127,7 @@ xft_status xft_column_sum(xft_stream *stream, const xft_tensor *x, const xft_ten
     XFT_ARG(stream, "column_sum", x, XFT_DATA, 0, 0);
     XFT_ARG(stream, "column_sum", scratch, XFT_F32_ONLY, 0, xft_cols(x));
     XFT_ARG(stream, "column_sum", y, XFT_F32_ONLY, 1, xft_cols(x));
+    XFT_APART(stream, "column_sum", 2, XFT_NAMED(scratch), XFT_NAMED(y), XFT_NAMED(x));
     XFT_TRY(xft_record_column_sum(stream, x, scratch, false));
     return xft_record_column_sum(stream, scratch, y, accumulate);
 }

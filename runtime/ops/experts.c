@@ -15,6 +15,8 @@ xft_status xft_expert_group(xft_stream *stream, const xft_router_config *config,
     XFT_ARG(stream, "expert_group", source, XFT_U32_ONLY, 1, T * K);
     XFT_ARG(stream, "expert_group", inverse, XFT_U32_ONLY, T, K);
     if (used) XFT_ARG(stream, "expert_group", used, XFT_U32_ONLY, 1, E);
+    XFT_APART(stream, "expert_group", 5, XFT_NAMED(scratch), XFT_NAMED(offsets), XFT_NAMED(source), XFT_NAMED(inverse),
+              XFT_NAMED(used), XFT_NAMED(picks), XFT_NAMED(step));
 
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
     xft_stretches stretches = {0};

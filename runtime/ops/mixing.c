@@ -55,6 +55,7 @@ xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *experts, const
     const uint32_t routed = experts->shape[0] - 1;
     XFT_ARG(stream, "mix_backward", scratch, XFT_F32_ONLY, 0, routed);
     XFT_ARG(stream, "mix_backward", dalpha, XFT_F32_ONLY, 1, routed);
+    XFT_APART(stream, "mix_backward", 2, XFT_NAMED(scratch), XFT_NAMED(dalpha), XFT_NAMED(experts), XFT_NAMED(dw));
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream)), rows = experts->shape[1];
     const uint32_t groups = rows < xft_rows(scratch) ? rows : xft_rows(scratch);
     XFT_OP_FAIL_IF(groups < xft_ceil_div(rows, 64), stream,

@@ -66,6 +66,8 @@ xft_status xft_rms_norm_backward(xft_stream *stream, const xft_tensor *dy, const
     if (dw) {
         XFT_ARG(stream, "rms_norm_backward", scratch, XFT_F32_ONLY, 0, cols);
         XFT_ARG(stream, "rms_norm_backward", dw, XFT_F32_ONLY, 1, cols);
+        XFT_APART(stream, "rms_norm_backward", 3, XFT_NAMED(dx), XFT_NAMED(scratch), XFT_NAMED(dw), XFT_NAMED(dy),
+                  XFT_NAMED(x), XFT_NAMED(w), XFT_NAMED(rstd));
         const uint32_t chunks = xft_rows(scratch);
         xft_grid grid = xft_columnwise_grid(device, chunks, cols, 4);
         xft_rms_norm_backward_weight_params p = {
@@ -127,6 +129,8 @@ xft_status xft_layer_norm_backward(xft_stream *stream, const xft_tensor *dy, con
         XFT_ARG(stream, "layer_norm_backward", scratch, XFT_F32_ONLY, 0, cols);
         XFT_ARG(stream, "layer_norm_backward", dw, XFT_F32_ONLY, 1, cols);
         XFT_ARG(stream, "layer_norm_backward", db, XFT_F32_ONLY, 1, cols);
+        XFT_APART(stream, "layer_norm_backward", 4, XFT_NAMED(dx), XFT_NAMED(scratch), XFT_NAMED(dw), XFT_NAMED(db),
+                  XFT_NAMED(dy), XFT_NAMED(x), XFT_NAMED(w), XFT_NAMED(stats));
         XFT_OP_FAIL_IF(xft_rows(scratch) % 2, stream, "layer_norm_backward: scratch has %u rows, must be even",
                        xft_rows(scratch));
         const uint32_t chunks = xft_rows(scratch) / 2;

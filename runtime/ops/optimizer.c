@@ -160,6 +160,7 @@ xft_status xft_adafactor_statistics(xft_stream *stream, const xft_tensor *g, con
     stack s = stack_of(g);
     XFT_ARG(stream, "adafactor_statistics", rows, XFT_F32_ONLY, 1, s.entries * s.rows);
     XFT_ARG(stream, "adafactor_statistics", columns, XFT_F32_ONLY, s.entries, s.cols);
+    XFT_APART(stream, "adafactor_statistics", 3, XFT_NAMED(scratch), XFT_NAMED(rows), XFT_NAMED(columns), XFT_NAMED(g));
     uint32_t blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK);
     xft_tensor partial = part_of(scratch, 0, blocks * s.entries * s.cols);
     xft_adafactor_rows_params p = {s.rows, s.cols, g->pitch, blocks, s.entries};
@@ -193,6 +194,9 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
     XFT_ARG(stream, "adafactor_update", columns, XFT_F32_ONLY, s.entries, s.cols);
     XFT_ARG(stream, "adafactor_update", r, XFT_F32_ONLY, s.entries, s.rows);
     XFT_ARG(stream, "adafactor_update", c, XFT_F32_ONLY, s.entries, s.cols);
+    XFT_APART(stream, "adafactor_update", 5, XFT_NAMED(scratch), XFT_NAMED(w), XFT_NAMED(master), XFT_NAMED(r),
+              XFT_NAMED(c), XFT_NAMED(g), XFT_NAMED(rows), XFT_NAMED(columns), XFT_NAMED(step), XFT_NAMED(state),
+              XFT_NAMED(t), XFT_NAMED(used));
     XFT_OP_FAIL_IF(columns->pitch != c->pitch, stream, "adafactor_update: columns and c differ in row pitch");
     xft_device *device = xft_stream_device(stream);
     uint32_t wg = xft_workgroup_for(device), blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK), has_used = used != NULL;

@@ -114,6 +114,8 @@ xft_status xft_router_balance(xft_stream *stream, const xft_router_config *confi
     XFT_ARG(stream, "router_balance", stats, XFT_F32_ONLY, 3, r.routed);
     XFT_ARG(stream, "router_balance", coefficients, XFT_F32_ONLY, 2, r.routed);
     XFT_ARG(stream, "router_balance", loss, XFT_F32_ONLY, 1, 1);
+    XFT_APART(stream, "router_balance", 4, XFT_NAMED(scratch), XFT_NAMED(stats), XFT_NAMED(coefficients),
+              XFT_NAMED(loss), XFT_NAMED(state), XFT_NAMED(segments), XFT_NAMED(step));
 
     const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
     xft_stretches stretches = {0};
