@@ -257,7 +257,7 @@ static void gemm_bench(const plan *plan, types t) {
 static void grouped_forced(const plan *plan, bool full) {
     static const uint32_t rows[] = {3, 0, 70, 2};
     for (uint32_t i = 0; i < sizeof gemm_choices / sizeof *gemm_choices; i++) {
-        if (!strcmp(gemm_choices[i], "gemv") || !strcmp(gemm_choices[i], "yardstick")) continue;
+        if (!strcmp(gemm_choices[i], "yardstick")) continue;
         struct plan forced = *plan;
         forced.variant = gemm_choices[i];
         for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
@@ -265,6 +265,9 @@ static void grouped_forced(const plan *plan, bool full) {
             if (full) grouped_case(&forced, form, bf16, true, 4, rows, 0, 35, 133);
         }
     }
+    static const uint32_t few[] = {1, 0, 2, 1};
+    grouped_case(plan, XFT_NT, f32, false, 4, few, 2, 37, 70);
+    grouped_case(plan, XFT_NT, bf16, true, 4, few, 0, 130, 35);
 }
 
 static void grouped_small(const plan *plan) {

@@ -30,7 +30,9 @@ static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_pro
         return plain(t[0], t[1], t[2], t[3]);
     uint64_t outputs = (uint64_t)p->M * p->N;
     if (p->experts > 0 && p->form == XFT_TN) outputs *= p->experts;
-    if (info->device_class == XFT_CLASS_CPU || outputs < 256 * 256 || most == 4 * 4) return plain(32, 32, 4, 4);
+    const bool narrow = p->N <= 32 || (p->M <= 32 && p->form != XFT_TN);
+    if (info->device_class == XFT_CLASS_CPU || outputs < 256 * 256 || narrow || most == 4 * 4)
+        return plain(32, 32, 4, 4);
     if (most == 8 * 4) return plain(64, 32, 8, 4);
     return outputs < 2048 * 2048 || p->experts > 0 ? plain(64, 64, 8, 8) : plain(128, 128, 8, 8);
 }
@@ -85,14 +87,15 @@ static xft_gemm_choice subgroup(const xft_device_info *info, const xft_gemm_prob
     return (xft_gemm_choice){.variant = "subgroup", .wg = lanes, .tile = {rm, bn}, .rows = lanes * rm, .columns = bn};
 }
 
-/* Few rows against the rows of a large matrix, as in decoding: constants ROWS, OpenCL also VW. b is read once; ROWS is
- * a power of two, so that few kernels are compiled. */
+/* Few rows against the rows of a large matrix, as in decoding: constants ROWS, OpenCL also VW. b is read once (grouped:
+ * once per row, which pays while few rows share an expert); ROWS is a power of two, so that few kernels are compiled.
+ */
 static bool has_gemv(const xft_gemm_problem *p) {
-    return p->experts == 0 && p->form == XFT_NT && p->M <= 4;
+    return p->form == XFT_NT && p->M <= (p->experts > 0 ? 16 : 4);
 }
 
 static xft_gemm_choice gemv(const xft_device_info *info, const xft_gemm_problem *p) {
-    const uint32_t rows = p->M > 2 ? 4 : p->M;
+    const uint32_t rows = p->experts > 0 ? 1 : p->M > 2 ? 4 : p->M;
     const bool one_item = has_cpu(info), is_cpu = info->device_class == XFT_CLASS_CPU;
     const uint32_t vw = !one_item ? 4 : info->native_vector_width >= 16 ? 16 : 8;
     const uint32_t groups = is_cpu ? 8 * (info->compute_units ? info->compute_units : 4) : 16384;
@@ -100,8 +103,11 @@ static xft_gemm_choice gemv(const xft_device_info *info, const xft_gemm_problem 
     /* llvmpipe silently ends a kernel after 65535 turns of its loops: count those of a quad of columns */
     const uint32_t turns = p->K / (vw * wg) + 6 * rows + 4, most = one_item ? p->N : 4 * (40000 / turns + 1);
     const uint32_t columns = round_up(blocks(p->N, groups), 4);
-    return (xft_gemm_choice){
-        .variant = "gemv", .wg = wg, .tile = {rows, vw}, .rows = p->M, .columns = columns < most ? columns : most};
+    return (xft_gemm_choice){.variant = "gemv",
+                             .wg = wg,
+                             .tile = {rows, vw},
+                             .rows = p->experts > 0 ? 1 : p->M,
+                             .columns = columns < most ? columns : most};
 }
 
 /* Matrix units, for f16 factors; left out by builds whose compiler does not know them. */
