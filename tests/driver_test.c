@@ -190,7 +190,8 @@ static xft_status run_program(test_device *d, const pending *p) {
     XFT_FAIL_IF(!order, XFT_ERROR_OUT_OF_HOST_MEMORY, "test driver: no memory to run a program");
     for (uint32_t i = 0; i < program->count; i++) order[i] = i;
     for (uint32_t first = 0, end; test_driver.shuffle && first < program->count; first = end + 1) {
-        for (end = first; end < program->count && program->commands[end].kind != XFT_COMMAND_BARRIER;) end++;
+        for (end = first; end < program->count; end++)
+            if (program->commands[end].kind == XFT_COMMAND_BARRIER && !test_driver.ignore_barriers) break;
         for (uint32_t i = end; i-- > first + 1;) {
             uint32_t j = first + below(d, i - first + 1), swapped = order[i];
             order[i] = order[j];

@@ -15,6 +15,7 @@ typedef struct test_driver_settings {
     uint32_t lose_at_transfer; /* likewise of a blocking read or write */
     bool late;                 /* nothing runs before the host waits for it */
     uint64_t shuffle;          /* not 0: seed of the order between two barriers */
+    bool ignore_barriers;      /* a planted bug: they order nothing */
     bool lie_about_done;       /* a planted bug: submits that have not run are said to be done */
     uint64_t allocation_limit; /* bytes of one buffer; 0: 1 GiB */
 } test_driver_settings;

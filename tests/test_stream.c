@@ -169,6 +169,15 @@ Test(stream, outputs_one_step_late_when_all_runs_late) {
     cr_expect_eq(test_counts.buffers + test_counts.kernels + test_counts.programs + test_counts.devices, 0);
 }
 
+/* A planted bug: nothing heeds the barriers. What runs in any order between them must show it. */
+Test(stream, disorder_is_noticed) {
+    chain c =
+        make_chain(open_test_driver((test_driver_settings){.late = true, .shuffle = 1, .ignore_barriers = true}), NULL);
+    float first = result(&c, submit(&c, 1)), second = result(&c, submit(&c, 2));
+    cr_expect(first != 3 || second != 5, "the tests of order would not notice");
+    close_chain(&c);
+}
+
 /* The sum of what every replay added: wrong when a staging slot was overwritten before it was read. */
 static float sum_of_late_steps(bool lie) {
     chain c = make_chain(open_test_driver((test_driver_settings){.late = true, .lie_about_done = lie}), NULL);
