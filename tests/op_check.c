@@ -208,23 +208,27 @@ static void compare(const op_case *c, const image *m, const case_buffer *b, op_r
     }
 }
 
-/* Elements that no reference speaks of keep what was there: they may differ between runs with different poison. */
-static void compare_runs(const image *m, const case_buffer *b, op_result *result) {
+/* Elements that no reference speaks of keep what was there: they may differ between runs with different poison. `why`:
+ * what a difference would mean. */
+static void compare_runs(const image *m, const case_buffer *b, const char *why, op_result *result) {
     for (uint64_t row = 0; row < m->rows; row++)
         for (uint32_t column = 0; column < m->cols; column++) {
             uint32_t one = stored(m, m->first, row, column), two = stored(m, m->result, row, column);
             if (one == two || isnan(b->expected[row * m->cols + column])) continue;
-            fail(result,
-                 "%s[%llu,%u] differs between two runs (%08x, %08x): the result is not deterministic, or depends on "
-                 "padding or on memory to be written",
-                 b->name, (unsigned long long)row, column, one, two);
+            fail(result, "%s[%llu,%u] differs between two runs (%08x, %08x): %s", b->name, (unsigned long long)row,
+                 column, one, two, why);
             return;
         }
 }
 
 /* ---- Declarations are true ---- */
 
-enum { DECLARED_BYTES = 1 << 20, DECLARED_DISPATCHES = 64 };
+/* Whether a case is small enough to be run in pieces. */
+static bool is_small(const op_case *c, const image *images, const xft_stream *stream) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < c->count; i++) bytes += c->buffers[i].rank ? image_bytes(&images[i]) : 0;
+    return bytes <= 1 << 20 && stream->command_count <= 64;
+}
 
 /* How an op of the recording declares to use the element of a tensor's memory that begins at byte `at`. */
 static uint32_t declared(const xft_recorded *op, const image *m, uint64_t at) {
@@ -293,9 +297,6 @@ static xft_status check_dispatch(const op_case *c, image *images, const xft_stre
 }
 
 static xft_status check_declarations(const op_case *c, image *images, const xft_stream *stream, op_result *result) {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < c->count; i++) bytes += c->buffers[i].rank ? image_bytes(&images[i]) : 0;
-    if (bytes > DECLARED_BYTES || stream->command_count > DECLARED_DISPATCHES) return XFT_OK;
     for (uint32_t i = 0; i < c->count; i++)
         if (c->buffers[i].rank) fill_start(&images[i], &c->buffers[i], 0);
     for (uint32_t i = 0; i < stream->command_count; i++)
@@ -366,10 +367,29 @@ static void judge(op_checker *k, const op_case *c, image *images, uint32_t run, 
         if (run == 0)
             compare(c, m, b, result);
         else
-            compare_runs(m, b, result);
+            compare_runs(m, b, "the result is not deterministic, or depends on padding or on memory to be written",
+                         result);
         memcpy(m->first, m->result, image_bytes(m));
     }
     if (xft_arena_check(k->arena)) fail(result, "%s", xft_error());
+}
+
+/* The case under a submit budget that no op fits: dispatches go out in parts, down to single work-groups. */
+static xft_status check_split(op_checker *k, const op_case *c, image *images, const xft_tensor *const *arguments,
+                              op_result *result) {
+    const double budget = k->device->options.submit_budget_ms;
+    xft_stream *stream;
+    XFT_TRY(xft_stream_create(k->device, NULL, &stream));
+    xft_status status = c->record(stream, c, arguments);
+    k->device->options.submit_budget_ms = 1e-3;
+    if (status == XFT_OK) status = xft_stream_finish(stream);
+    k->device->options.submit_budget_ms = budget;
+    if (status == XFT_OK) status = run_once(c, images, stream, 0);
+    for (uint32_t i = 0; i < c->count && status == XFT_OK; i++)
+        if (c->buffers[i].expected)
+            compare_runs(&images[i], &c->buffers[i], "an op split by a lowered submit budget gives other bits", result);
+    xft_stream_destroy(stream);
+    return status;
 }
 
 void op_check(op_checker *k, const op_case *c, op_result *result) {
@@ -391,7 +411,8 @@ void op_check(op_checker *k, const op_case *c, op_result *result) {
         ready = !run_once(c, images, stream, run);
         if (ready) judge(k, c, images, run, result);
     }
-    if (ready) ready = !check_declarations(c, images, stream, result);
+    if (ready && is_small(c, images, stream))
+        ready = !check_declarations(c, images, stream, result) && !check_split(k, c, images, arguments, result);
     if (!ready) fail(result, "%s", xft_error());
     xft_stream_destroy(stream);
     xft_arena_release(k->arena, mark);

@@ -6,7 +6,8 @@
  *   - inputs are unchanged bit for bit, their padding included, and the canaries between tensors stand;
  *   - a replay from the same start, with another poison, gives the same bits;
  *   - its dispatches, run one at a time, change no memory that they do not declare as written, and give the same bits
- *     when all memory that they do not declare as read holds NaN (up to a limit of size, as it moves all memory often).
+ *     when all memory that they do not declare as read holds NaN (up to a limit of size, as it moves all memory often);
+ *   - under a submit budget that splits its dispatches the bits are the same (up to that limit).
  */
 #ifndef XFT_TESTS_OP_CHECK_H
 #define XFT_TESTS_OP_CHECK_H
