@@ -161,7 +161,12 @@ suite_learning() {
     criterion learning-both "$build/tests/xft_test_learning" --filter 'learning/vulkan*' || failures=$((failures + 1))
 }
 
-suites="gradients runtime ops oracle models learning embed"
+suite_tokenizer() {
+    begin "tokenizer: ids and decodings of every family, files to refuse, speed (no device)"
+    criterion tokenizer "$build/tests/xft_test_tokenizer"
+}
+
+suites="gradients runtime ops oracle models learning tokenizer embed"
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are: $suites"; exit 2; }
     suites=$only_suite
