@@ -21,7 +21,7 @@
 /* ---- Arrays and text ---- */
 
 /* A growing array. When memory runs out, `failed` is set and the array stays as it is, so that loops need no checks:
- * whoever hands the content on asks array_check first. */
+ * whoever hands the content on asks xft_array_check first. */
 typedef struct array {
     char *data;
     size_t size, room; /* bytes */
