@@ -11,7 +11,7 @@ static const xft_dtype data_types[][2] = {
 
 /* The first few for CASES_SMALL; the last one for the benchmark alone. */
 static const uint32_t shapes[][2] = {{3, 5},    {1, 1},    {17, 31},  {1, 4099},  {513, 7},
-                                     {64, 576}, {2, 4096}, {5, 9001}, {2048, 576}};
+                                     {64, 576}, {2, 4096}, {5, 9001}, {20011, 3}, {2048, 576}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 /* Range of `shapes` for a set. */
@@ -219,7 +219,7 @@ static void reduce_sum_case(uint32_t rows, uint32_t cols, bool accumulate, case_
 }
 
 static void cases_sums(case_set set, const char *only, case_visitor visit, void *user) {
-    static const uint32_t chunks[] = {2, 1, 5, 3, 16, 64, 7, 4, 32};
+    static const uint32_t chunks[] = {2, 1, 5, 3, 16, 64, 7, 4, 2, 32};
     for (uint32_t i = first_shape(set); i < end_shape(set); i++) {
         const uint32_t rows = shapes[i][0], cols = shapes[i][1];
         if (case_wanted(only, "column_sum")) {

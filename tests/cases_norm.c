@@ -98,7 +98,8 @@ static void embedding_backward_case(uint32_t rows, uint32_t cols, uint32_t vocab
 static void cases_embedding(case_set set, const char *only, case_visitor visit, void *user) {
     static const struct {
         uint32_t rows, cols, vocabulary;
-    } sizes[] = {{7, 5, 3}, {1, 1, 1}, {61, 12, 7}, {130, 2052, 50}, {513, 64, 1000}, {40, 31, 1}, {2048, 576, 49152}};
+    } sizes[] = {{7, 5, 3},       {1, 1, 1},   {61, 12, 7},  {130, 2052, 50},
+                 {513, 64, 1000}, {40, 31, 1}, {5000, 8, 1}, {2048, 576, 49152}};
     const uint32_t last = sizeof sizes / sizeof *sizes - 1;
     const uint32_t first = set == CASES_BENCH ? last : 0;
     const uint32_t end = set == CASES_SMALL ? 1 : set == CASES_FULL ? last : last + 1;

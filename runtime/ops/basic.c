@@ -110,9 +110,9 @@ xft_status xft_bias(xft_stream *stream, const xft_tensor *b, const xft_tensor *y
 
 xft_status xft_record_column_sum(xft_stream *stream, const xft_tensor *x, const xft_tensor *y, bool accumulate) {
     const uint32_t rows = xft_rows(x), cols = xft_cols(x), chunks = xft_rows(y);
-    xft_grid grid = xft_columnwise_grid(xft_stream_device(stream), chunks, cols, 4);
-    xft_column_sum_params p = {rows,       cols,       x->pitch, y->pitch, chunks, xft_ceil_div(rows, chunks),
-                               accumulate, grid.groups};
+    const uint32_t chunk_rows = xft_ceil_div(rows, chunks);
+    xft_grid grid = xft_columnwise_grid(xft_stream_device(stream), chunks, chunk_rows, cols, 4);
+    xft_column_sum_params p = {rows, cols, x->pitch, y->pitch, chunks, chunk_rows, accumulate, grid.groups};
     xft_dispatch d = {.op = XFT_OP_column_sum,
                       .tensors = {x, y},
                       .params = &p,
@@ -127,6 +127,7 @@ xft_status xft_column_sum(xft_stream *stream, const xft_tensor *x, const xft_ten
     XFT_ARG(stream, "column_sum", x, XFT_DATA, 0, 0);
     XFT_ARG(stream, "column_sum", scratch, XFT_F32_ONLY, 0, xft_cols(x));
     XFT_ARG(stream, "column_sum", y, XFT_F32_ONLY, 1, xft_cols(x));
+    XFT_TRY(xft_check_chunks(stream, "column_sum", xft_rows(scratch), xft_rows(x)));
     XFT_APART(stream, "column_sum", 2, XFT_NAMED(scratch), XFT_NAMED(y), XFT_NAMED(x));
     XFT_TRY(xft_record_column_sum(stream, x, scratch, false));
     return xft_record_column_sum(stream, scratch, y, accumulate);
@@ -135,6 +136,10 @@ xft_status xft_column_sum(xft_stream *stream, const xft_tensor *x, const xft_ten
 xft_status xft_reduce_sum(xft_stream *stream, const xft_tensor *x, const xft_tensor *y, bool accumulate) {
     XFT_ARG(stream, "reduce_sum", x, XFT_F32_ONLY, 0, 0);
     XFT_ARG(stream, "reduce_sum", y, XFT_F32_ONLY, 1, 1);
+    /* One work-group does it; see xft_groups_for. */
+    XFT_OP_FAIL_IF((uint64_t)xft_rows(x) * (xft_cols(x) / 256 + 2) > 60000, stream,
+                   "reduce_sum: x is [%u,%u], too large for this op: rows * (columns / 256 + 2) may be 60000 at most",
+                   xft_rows(x), xft_cols(x));
     xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), xft_rows(x), xft_cols(x));
     xft_reduce_sum_params p = {grid.rows, grid.cols, x->pitch, accumulate};
     xft_dispatch d = {.op = XFT_OP_reduce_sum,

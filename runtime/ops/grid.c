@@ -33,8 +33,19 @@ xft_grid xft_rowwise_grid(const xft_device *device, uint32_t rows, uint32_t cols
     return (xft_grid){rows, cols, workgroup(device, xft_ceil_div(cols, 4)), xft_groups_for(device, rows)};
 }
 
-xft_grid xft_columnwise_grid(const xft_device *device, uint32_t chunks, uint32_t cols, uint32_t quads) {
+xft_grid xft_columnwise_grid(const xft_device *device, uint32_t chunks, uint32_t chunk_rows, uint32_t cols,
+                             uint32_t quads) {
     xft_grid grid = {chunks, cols, workgroup(device, xft_ceil_div(cols, 4 * quads)), 0};
-    grid.groups = xft_groups_for(device, chunks * xft_ceil_div(cols, 4 * quads * grid.wg));
+    const uint32_t items = chunks * xft_ceil_div(cols, 4 * quads * grid.wg);
+    const uint64_t least = (uint64_t)items * chunk_rows / 32768; /* the loop over rows turns seldom enough */
+    grid.groups = xft_groups_for(device, items);
+    if (grid.groups < least) grid.groups = least < items ? (uint32_t)least : items;
     return grid;
+}
+
+xft_status xft_check_chunks(xft_stream *stream, const char *op, uint32_t chunks, uint32_t rows) {
+    const uint32_t least = xft_ceil_div(rows, XFT_MOST_CHUNK_ROWS);
+    XFT_OP_FAIL_IF(chunks < least, stream, "%s: scratch has room for %u chunks; expected at least %u for %u rows", op,
+                   chunks, least, rows);
+    return XFT_OK;
 }

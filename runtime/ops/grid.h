@@ -18,8 +18,14 @@ xft_grid xft_elementwise_grid(const xft_device *device, const xft_tensor *const 
 /* A work-group per row, its invocations over the quads of the row. */
 xft_grid xft_rowwise_grid(const xft_device *device, uint32_t rows, uint32_t cols);
 
-/* Sums over rows: `chunks` times blocks of quads * 4 * wg columns. */
-xft_grid xft_columnwise_grid(const xft_device *device, uint32_t chunks, uint32_t cols, uint32_t quads);
+/* Sums over rows: `chunks` of chunk_rows, at most XFT_MOST_CHUNK_ROWS, times blocks of quads * 4 * wg columns. See
+ * xft_groups_for for the reason of the limit. */
+enum { XFT_MOST_CHUNK_ROWS = 16384 };
+xft_grid xft_columnwise_grid(const xft_device *device, uint32_t chunks, uint32_t chunk_rows, uint32_t cols,
+                             uint32_t quads);
+
+/* Refuses a scratch tensor with too few chunks for `rows` rows. */
+xft_status xft_check_chunks(xft_stream *stream, const char *op, uint32_t chunks, uint32_t rows);
 
 /* ceil(a / b) without overflow */
 uint32_t xft_ceil_div(uint32_t a, uint32_t b);

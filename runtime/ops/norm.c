@@ -22,16 +22,33 @@ xft_status xft_embedding_backward(xft_stream *stream, const xft_tensor *ids, con
     XFT_ARG(stream, "embedding_backward", dy, XFT_DATA, 0, 0);
     XFT_ARG(stream, "embedding_backward", ids, XFT_U32_ONLY, 1, xft_rows(dy));
     XFT_ARG(stream, "embedding_backward", dw, XFT_DATA, 0, xft_cols(dy));
-    xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), xft_rows(dy), xft_cols(dy));
-    xft_embedding_backward_params p = {grid.rows, grid.cols, dy->pitch, dw->pitch, xft_rows(dw), skip_id, grid.groups};
-    xft_dispatch d = {.op = XFT_OP_embedding_backward,
-                      .tensors = {ids, dy, dw},
-                      .params = &p,
-                      .param_size = sizeof p,
-                      .constants = {grid.wg, dy->dtype, dw->dtype},
-                      .groups = {grid.groups, 1, 1},
-                      .bytes = 3.0 * (double)xft_bytes(dy) + 4.0 * grid.rows * grid.rows};
-    return xft_record(stream, &d);
+    XFT_APART(stream, "embedding_backward", 1, XFT_NAMED(dw), XFT_NAMED(dy), XFT_NAMED(ids));
+    const xft_device *device = xft_stream_device(stream);
+    const uint32_t rows = xft_rows(dy), cols = xft_cols(dy);
+    /* CPU devices take the tokens piece by piece: an id that all of them share keeps one work-group turning for each of
+     * them, and xft_groups_for says why that must have an end. */
+    uint32_t piece = rows;
+    if (device->info.device_class == XFT_CLASS_CPU)
+        for (piece = 2048; (uint64_t)piece * (piece + cols + 512) / 256 > 30000;) piece /= 2;
+    for (uint32_t first = 0; first < rows; first += piece) {
+        const uint32_t count = rows - first < piece ? rows - first : piece;
+        xft_tensor some_ids = *ids, some_dy;
+        some_ids.offset += 4 * (uint64_t)first;
+        some_ids.shape[ids->rank - 1] = count;
+        some_ids.pitch -= first;
+        XFT_TRY(xft_stream_stick(stream, xft_tensor_rows(dy, first, count, &some_dy)));
+        xft_grid grid = xft_rowwise_grid(device, count, cols);
+        xft_embedding_backward_params p = {count, cols, dy->pitch, dw->pitch, xft_rows(dw), skip_id, grid.groups};
+        xft_dispatch d = {.op = XFT_OP_embedding_backward,
+                          .tensors = {&some_ids, &some_dy, dw},
+                          .params = &p,
+                          .param_size = sizeof p,
+                          .constants = {grid.wg, dy->dtype, dw->dtype},
+                          .groups = {grid.groups, 1, 1},
+                          .bytes = 3.0 * (double)xft_bytes(&some_dy) + 4.0 * count * count};
+        XFT_TRY(xft_record(stream, &d));
+    }
+    return XFT_OK;
 }
 
 xft_status xft_rms_norm(xft_stream *stream, const xft_tensor *x, const xft_tensor *w, float eps, const xft_tensor *y,
@@ -68,10 +85,11 @@ xft_status xft_rms_norm_backward(xft_stream *stream, const xft_tensor *dy, const
         XFT_ARG(stream, "rms_norm_backward", dw, XFT_F32_ONLY, 1, cols);
         XFT_APART(stream, "rms_norm_backward", 3, XFT_NAMED(dx), XFT_NAMED(scratch), XFT_NAMED(dw), XFT_NAMED(dy),
                   XFT_NAMED(x), XFT_NAMED(w), XFT_NAMED(rstd));
-        const uint32_t chunks = xft_rows(scratch);
-        xft_grid grid = xft_columnwise_grid(device, chunks, cols, 4);
-        xft_rms_norm_backward_weight_params p = {
-            rows, cols, dy->pitch, x->pitch, scratch->pitch, chunks, xft_ceil_div(rows, chunks), grid.groups};
+        const uint32_t chunks = xft_rows(scratch), chunk_rows = xft_ceil_div(rows, chunks);
+        XFT_TRY(xft_check_chunks(stream, "rms_norm_backward", chunks, rows));
+        xft_grid grid = xft_columnwise_grid(device, chunks, chunk_rows, cols, 4);
+        xft_rms_norm_backward_weight_params p = {rows,           cols,   dy->pitch,  x->pitch,
+                                                 scratch->pitch, chunks, chunk_rows, grid.groups};
         xft_dispatch d = {.op = XFT_OP_rms_norm_backward_weight,
                           .tensors = {dy, x, rstd, scratch},
                           .params = &p,
@@ -133,14 +151,14 @@ xft_status xft_layer_norm_backward(xft_stream *stream, const xft_tensor *dy, con
                   XFT_NAMED(dy), XFT_NAMED(x), XFT_NAMED(w), XFT_NAMED(stats));
         XFT_OP_FAIL_IF(xft_rows(scratch) % 2, stream, "layer_norm_backward: scratch has %u rows, must be even",
                        xft_rows(scratch));
-        const uint32_t chunks = xft_rows(scratch) / 2;
+        const uint32_t chunks = xft_rows(scratch) / 2, chunk_rows = xft_ceil_div(rows, chunks);
+        XFT_TRY(xft_check_chunks(stream, "layer_norm_backward", chunks, rows));
         xft_tensor partial_w, partial_b;
         XFT_TRY(xft_stream_stick(stream, xft_tensor_rows(scratch, 0, chunks, &partial_w)));
         XFT_TRY(xft_stream_stick(stream, xft_tensor_rows(scratch, chunks, chunks, &partial_b)));
-        xft_grid grid = xft_columnwise_grid(device, chunks, cols, 2);
-        xft_layer_norm_backward_weight_params p = {rows,         cols,           dy->pitch, x->pitch,
-                                                   stats->pitch, scratch->pitch, chunks,    xft_ceil_div(rows, chunks),
-                                                   grid.groups};
+        xft_grid grid = xft_columnwise_grid(device, chunks, chunk_rows, cols, 2);
+        xft_layer_norm_backward_weight_params p = {rows,           cols,   dy->pitch,  x->pitch,   stats->pitch,
+                                                   scratch->pitch, chunks, chunk_rows, grid.groups};
         xft_dispatch d = {.op = XFT_OP_layer_norm_backward_weight,
                           .tensors = {dy, x, stats, &partial_w, &partial_b},
                           .params = &p,

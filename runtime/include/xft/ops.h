@@ -38,11 +38,12 @@ XFT_API xft_status xft_accumulate(xft_stream *stream, const xft_tensor *x, const
 /* y[t,:] += b; y [T,N], b f32 [N] */
 XFT_API xft_status xft_bias(xft_stream *stream, const xft_tensor *b, const xft_tensor *y);
 
-/* y[n] = or += sum_t x[t,n]; x [T,N], y f32 [N], scratch f32 [C,N] for any C >= 1 (more is faster). Bias gradients. */
+/* y[n] = or += sum_t x[t,n]; x [T,N], y f32 [N], scratch f32 [C,N], C at least T/16384 rounded up (more is faster: one
+ * row for 64 tokens or so). Bias gradients. */
 XFT_API xft_status xft_column_sum(xft_stream *stream, const xft_tensor *x, const xft_tensor *scratch,
                                   const xft_tensor *y, bool accumulate);
 
-/* y[0] = or += sum of x; x f32, any shape; y f32 [1] */
+/* y[0] = or += sum of x; x f32 [rows,cols], rows * (cols/256 + 2) at most 60000; y f32 [1] */
 XFT_API xft_status xft_reduce_sum(xft_stream *stream, const xft_tensor *x, const xft_tensor *y, bool accumulate);
 
 /* Purposes of random numbers; the same numbers never serve two. */
@@ -67,7 +68,7 @@ XFT_API xft_status xft_embedding_backward(xft_stream *stream, const xft_tensor *
 XFT_API xft_status xft_rms_norm(xft_stream *stream, const xft_tensor *x, const xft_tensor *w, float eps,
                                 const xft_tensor *y, const xft_tensor *rstd);
 
-/* dx = or += gradient of x; dw f32 [H] = or += gradient of w (dw NULL: none); scratch f32 [C,H], C >= 1, as in
+/* dx = or += gradient of x; dw f32 [H] = or += gradient of w (dw NULL: none); scratch f32 [C,H], C as in
  * column_sum. dy d:[T,H], dx d:[T,H] */
 XFT_API xft_status xft_rms_norm_backward(xft_stream *stream, const xft_tensor *dy, const xft_tensor *x,
                                          const xft_tensor *w, const xft_tensor *rstd, const xft_tensor *dx,
