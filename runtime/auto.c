@@ -6,8 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "driver.h"
-#include "xft/ops.h"
+#include "record.h"
 
 static double now_ms(void) {
     struct timespec t;
@@ -15,34 +14,52 @@ static double now_ms(void) {
     return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
-/* Milliseconds of one 384^3 product on the device, the best of three after a warm-up; negative when it fails. */
-static double measure(const xft_device_info *info, const xft_device_options *options) {
-    enum { N = 384 };
-    xft_open_request request = {.info = info, .options = options};
-    xft_device *device = NULL;
+enum { N = 384 }; /* of the product that is timed */
+
+/* Milliseconds of one N^3 product on the device, the best of three after a warm-up. */
+static xft_status time_product(xft_device *device, double *best) {
+    const uint32_t shape[2] = {N, N};
     xft_arena *arena = NULL;
     xft_stream *stream = NULL;
     xft_tensor t[3];
-    const uint32_t shape[2] = {N, N};
-    double best = -1;
-    xft_status status = xft_device_open_with(xft_driver_of(info), &request, &device);
-    if (status == XFT_OK) status = xft_arena_create(device, "auto", 0, &arena);
+    *best = -1;
+    xft_status status = xft_arena_create(device, "timing", 3 * xft_tensor_footprint(device, XFT_F32, 2, shape), &arena);
     for (int i = 0; i < 3 && status == XFT_OK; i++) status = xft_tensor_create(arena, XFT_F32, 2, shape, &t[i]);
     if (status == XFT_OK) status = xft_stream_create(device, NULL, &stream);
-    if (status == XFT_OK) xft_fill(stream, &t[0], 1);
-    if (status == XFT_OK) xft_fill(stream, &t[1], 1);
+    for (int i = 0; i < 2 && status == XFT_OK; i++) status = xft_fill(stream, &t[i], 1);
+    if (status == XFT_OK) status = xft_stream_run(stream);
+    if (status == XFT_OK) status = xft_stream_reset(stream);
+    if (status == XFT_OK) status = xft_gemm(stream, XFT_NT, &t[0], &t[1], &t[2], false);
     for (int i = 0; i < 4 && status == XFT_OK; i++) {
-        if (i == 1) status = xft_stream_reset(stream);
-        if (i < 2 && status == XFT_OK) status = xft_gemm(stream, XFT_NT, &t[0], &t[1], &t[2], false);
         double start = now_ms();
-        if (status == XFT_OK) status = xft_stream_run(stream);
+        status = xft_stream_run(stream);
         double spent = now_ms() - start;
-        if (i > 0 && status == XFT_OK && (best < 0 || spent < best)) best = spent;
+        if (i > 0 && (*best < 0 || spent < *best)) *best = spent;
     }
     xft_stream_destroy(stream);
     xft_arena_destroy(arena);
+    return status;
+}
+
+/* The same on a device that is not open; negative when it fails. */
+static double measure(const xft_device_info *info, const xft_device_options *options) {
+    xft_open_request request = {.info = info, .options = options};
+    xft_device *device = NULL;
+    double best = -1;
+    xft_status status = xft_device_open_with(xft_driver_of(info), &request, &device);
+    if (status == XFT_OK) status = time_product(device, &best);
     xft_device_close(device);
     return status == XFT_OK ? best : -1;
+}
+
+xft_status xft_calibrate(xft_device *device) {
+    if (device->cost_scale > 0) return XFT_OK;
+    device->cost_scale = 1; /* while the product itself is recorded, and when it cannot be timed */
+    double ms;
+    if (time_product(device, &ms) == XFT_OK && ms > 0)
+        device->cost_scale = ms / xft_estimate_ms(device, 2.0 * N * N * N, 12.0 * N * N);
+    XFT_FAIL_IF(device->lost, XFT_ERROR_DEVICE_LOST, "%s was lost while it was timed", device->info.id);
+    return XFT_OK;
 }
 
 /* Names the candidates and their drivers: a remembered choice holds as long as this text does. */

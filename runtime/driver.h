@@ -78,6 +78,7 @@ struct xft_device {
     xft_device_options options;
     xft_device_counters counters;              /* buffers, buffer_bytes, kernels, programs: kept by the front;
                                                   submits, waits, dispatches, barriers: by the driver */
+    double cost_scale;                         /* measured over estimated time of an op; 0: not measured yet */
     bool lost;                                 /* set by whoever gets XFT_ERROR_DEVICE_LOST */
     struct xft_kernel_table *kernels;          /* kernel.c */
     char *cache_dir;
@@ -128,6 +129,9 @@ const xft_driver *xft_driver_of(const xft_device_info *info);
 
 /* The cache folder of the options, made if need be, to be freed; NULL when there is none to be had. */
 char *xft_find_cache_dir(const xft_device_options *options);
+
+/* auto.c: sets device->cost_scale by timing one product, once. */
+xft_status xft_calibrate(xft_device *device);
 
 /* auto.c: index of the fastest of the usable devices of list[best]'s class, by a quick measurement that is remembered in
  * the cache; a device that fails it is passed over. */

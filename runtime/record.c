@@ -83,8 +83,7 @@ static xft_recorded *next_op(xft_stream *stream) {
     return op;
 }
 
-/* Estimate of a dispatch's time, for cutting a recording into submits. Only the order of magnitude matters. */
-static double estimate_ms(const xft_device *device, double flops, double bytes) {
+double xft_estimate_ms(const xft_device *device, double flops, double bytes) {
     bool cpu = device->info.device_class == XFT_CLASS_CPU;
     double compute = flops / (cpu ? 5e6 : 2e8), traffic = bytes / (cpu ? 2e6 : 2e7);
     return 0.005 + (compute > traffic ? compute : traffic);
@@ -146,7 +145,7 @@ xft_status xft_record(xft_stream *stream, const xft_dispatch *d) {
     double bytes = d->bytes;
     if (bytes == 0)
         for (uint32_t i = 0; i < op->range_count; i++) bytes += (double)(op->ranges[i].end - op->ranges[i].begin);
-    op->cost_ms = estimate_ms(device, d->flops, bytes);
+    op->cost_ms = xft_estimate_ms(device, d->flops, bytes);
     stream->phase = XFT_RECORDING_OPS;
     stream->op_count++;
     return XFT_OK;
@@ -178,7 +177,7 @@ static xft_status record_copy(xft_stream *stream, const xft_tensor *tensor, bool
     }
     op->ranges[0] = (xft_range){tensor->buffer, tensor->offset, tensor->offset + bytes, in ? XFT_WRITE : XFT_READ};
     op->range_count = 1;
-    op->cost_ms = estimate_ms(stream->device, 0, 2 * (double)bytes);
+    op->cost_ms = xft_estimate_ms(stream->device, 0, 2 * (double)bytes);
     *at = stream->staging_bytes;
     stream->staging_bytes += (bytes + 63) / 64 * 64;
     stream->op_count++;

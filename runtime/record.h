@@ -74,4 +74,8 @@ uint32_t xft_groups_for(const xft_device *device, uint32_t items);
 /* Invocations per work-group for row-wise and element-wise kernels on this device. */
 uint32_t xft_workgroup_for(const xft_device *device);
 
+/* Estimate of a dispatch's time before the device was measured (xft_calibrate), for cutting a recording into submits:
+ * the order of magnitude of a small GPU, or of a CPU device. */
+double xft_estimate_ms(const xft_device *device, double flops, double bytes);
+
 #endif

@@ -77,16 +77,20 @@ static xft_status append(xft_stream *s, const xft_command *command) {
     return XFT_OK;
 }
 
-static double budget_ms(const xft_device *device) {
-    double budget = device->options.submit_budget_ms;
-    if (budget == 0) return device->info.device_class == XFT_CLASS_CPU ? -1 : 200;
-    return budget;
+/* Work of one submit in estimated milliseconds; negative: no limit. The first stream with a limit measures how far
+ * estimates are from the truth on this device. */
+static xft_status find_budget(xft_device *device, double *budget) {
+    *budget = device->options.submit_budget_ms;
+    if (*budget == 0) *budget = device->info.device_class == XFT_CLASS_CPU ? -1 : 200;
+    if (*budget < 0) return XFT_OK;
+    XFT_TRY(xft_calibrate(device));
+    *budget /= device->cost_scale;
+    return XFT_OK;
 }
 
-static xft_status cut(xft_stream *s) {
-    if (s->cut_count && s->cuts[s->cut_count - 1] == s->command_count) return XFT_OK;
+static void cut(xft_stream *s) {
+    if (s->cut_count && s->cuts[s->cut_count - 1] == s->command_count) return;
     s->cuts[s->cut_count++] = s->command_count;
-    return XFT_OK;
 }
 
 /* A dispatch whose estimate exceeds the budget goes out in parts along its widest dimension: every work-group computes
@@ -102,7 +106,7 @@ static xft_status append_op(xft_stream *s, const xft_recorded *op, double budget
     for (uint32_t i = 0; i < parts; i++) {
         double cost = op->cost_ms / parts;
         if (budget > 0 && *spent > 0 && *spent + cost > budget) {
-            XFT_TRY(cut(s));
+            cut(s);
             *spent = 0;
         }
         xft_command command = op->command;
@@ -128,7 +132,8 @@ static bool conflicts(const xft_recorded *a, const xft_recorded *b) {
 /* A barrier goes in front of an op that conflicts with one recorded since the last barrier: no more are needed, and by
  * waiting as long as possible each one serves as many pairs as it can. */
 static xft_status place_barriers(xft_stream *s) {
-    double budget = budget_ms(s->device), spent = 0;
+    double budget, spent = 0;
+    XFT_TRY(find_budget(s->device, &budget));
     uint32_t since = 0;
     for (uint32_t i = 0; i < s->op_count; i++) {
         for (uint32_t j = i; j-- > since;)
@@ -140,7 +145,8 @@ static xft_status place_barriers(xft_stream *s) {
             }
         XFT_TRY(append_op(s, &s->ops[i], budget, &spent));
     }
-    return s->command_count ? cut(s) : XFT_OK;
+    if (s->command_count) cut(s);
+    return XFT_OK;
 }
 
 static xft_status make_staging(xft_stream *s) {
