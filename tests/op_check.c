@@ -1,5 +1,6 @@
 #include "op_check.h"
 
+#include "driver_test.h"
 #include "stream.h"
 
 #include <float.h>
@@ -317,6 +318,31 @@ static xft_status check_declarations(const op_case *c, image *images, const xft_
     return XFT_OK;
 }
 
+/* ---- Which kernels have run ---- */
+
+enum { MAX_SOURCES = 1024 };
+static bool has_run[MAX_SOURCES]; /* by number in xft_kernel_sources */
+
+static void note_kernels(const xft_stream *stream) {
+    uint32_t count;
+    const xft_kernel_source *sources = xft_kernel_sources(&count);
+    for (uint32_t i = 0; i < stream->command_count; i++)
+        if (stream->commands[i].kind == XFT_COMMAND_DISPATCH)
+            has_run[stream->commands[i].kernel->source - sources] = true;
+}
+
+uint32_t op_print_never_run(const op_checker *checker) {
+    uint32_t count, missing = 0;
+    const xft_kernel_source *sources = xft_kernel_sources(&count);
+    for (uint32_t i = 0; i < count; i++) {
+        const xft_kernel_source *s = &sources[i];
+        if (s->api != checker->device->info.api || s->size == 0 || has_run[i]) continue;
+        printf("never run: %s%s%s\n", xft_op_get_info(s->op)->name, *s->variant ? "." : "", s->variant);
+        missing++;
+    }
+    return missing;
+}
+
 /* ---- Running ---- */
 
 static xft_status prepare(op_checker *k, const op_case *c, image *images, xft_tensor *tensors) {
@@ -407,6 +433,7 @@ void op_check(op_checker *k, const op_case *c, op_result *result) {
     }
     bool ready = !prepare(k, c, images, tensors) && !xft_stream_create(k->device, NULL, &stream) &&
                  !c->record(stream, c, arguments) && !xft_stream_finish(stream);
+    if (ready) note_kernels(stream);
     for (uint32_t run = 0; ready && run < 2; run++) {
         ready = !run_once(c, images, stream, run);
         if (ready) judge(k, c, images, run, result);
@@ -426,7 +453,10 @@ void op_check(op_checker *k, const op_case *c, op_result *result) {
 xft_status op_checker_open(op_checker *checker, const char *device, uint32_t debug) {
     *checker = (op_checker){0};
     xft_device_options options = {.debug = debug | XFT_DEBUG_HAZARDS | XFT_DEBUG_CANARIES | XFT_DEBUG_POISON};
-    xft_status status = xft_device_open(device, &options, &checker->device);
+    bool test = !strcmp(device, "test");
+    if (test) test_driver = (test_driver_settings){.late = true, .shuffle = 1};
+    xft_status status =
+        test ? test_device_open(&options, &checker->device) : xft_device_open(device, &options, &checker->device);
     if (status) return status;
     status = xft_arena_create(checker->device, "cases", 0, &checker->arena);
     if (status) op_checker_close(checker);

@@ -25,7 +25,8 @@ typedef struct op_result {
     char message[600];       /* why not passed */
 } op_result;
 
-/* debug: xft_debug_flags beside hazards, canaries and poison. */
+/* device: as for xft_device_open, or "test": the test driver, which runs late and out of order. debug: xft_debug_flags
+ * beside hazards, canaries and poison. */
 xft_status op_checker_open(op_checker *checker, const char *device, uint32_t debug);
 xft_status op_checker_close(op_checker *checker);
 void op_check(op_checker *checker, const op_case *c, op_result *result);
@@ -39,6 +40,9 @@ typedef struct op_summary {
 /* Checks every case of `op` in `set`; each failure goes to `fail` with the case's label. */
 op_summary op_check_all(op_checker *checker, const char *op, case_set set,
                         void (*fail)(const op_case *c, const op_result *result));
+
+/* Prints the kernels for the checker's API that no case has run since the process began; returns how many. */
+uint32_t op_print_never_run(const op_checker *checker);
 
 /* The functions of ops.h, NULL-terminated. */
 extern const char *const op_functions[];

@@ -1,6 +1,12 @@
-/* xft_opcheck [--device NAME] [--op NAME] [--set small|full] [--separate]: the op cases without a test framework, for
- * kernel authors and for tools that watch a program (validation layers, oclgrind, valgrind). --separate gives every
- * tensor its own driver buffer, so that such a tool sees an overrun. Ops without a case are named only with --missing.
+/* xft_opcheck: the op cases without a test framework, for kernel authors and for tools that watch a program.
+ *
+ *     --device NAME     as for xft_device_open, or "test"; default "auto"
+ *     --op NAME         one function of ops.h
+ *     --set small|full  default full
+ *     --separate        every tensor in a driver buffer of its own, so that a tool sees an overrun
+ *     --missing         ops without a case are failures
+ *     --coverage        kernels of the device's API that no case runs are failures
+ *     --exceptions      prints the table of tolerances instead
  */
 #include "op_check.h"
 
@@ -17,7 +23,7 @@ int main(int argc, char **argv) {
     const char *device = "auto", *only = NULL;
     case_set set = CASES_FULL;
     uint32_t debug = 0;
-    bool missing = false;
+    bool missing = false, coverage = false;
     for (int i = 1; i < argc; i++) {
         bool value = i + 1 < argc;
         if (!strcmp(argv[i], "--device") && value)
@@ -30,6 +36,8 @@ int main(int argc, char **argv) {
             debug |= XFT_DEBUG_SEPARATE_BUFFERS;
         else if (!strcmp(argv[i], "--missing"))
             missing = true;
+        else if (!strcmp(argv[i], "--coverage"))
+            coverage = true;
         else if (!strcmp(argv[i], "--exceptions"))
             return op_print_exceptions(), 0;
         else {
@@ -61,6 +69,7 @@ int main(int argc, char **argv) {
         cases += s.cases;
         failed += s.failed;
     }
+    if (coverage) failed += op_print_never_run(&checker);
     if (op_checker_close(&checker)) {
         printf("%s\n", xft_error());
         failed++;

@@ -1,5 +1,6 @@
 /* Suite `ops`: every function of ops.h on the device named by XFT_TEST_DEVICE, over the cases of XFT_TEST_SET (full
  * unless "small"). One Criterion test per op; a line per op goes to the file XFT_TEST_REPORT for run.sh's table. */
+#include "kernel.h"
 #include "op_check.h"
 
 #include <criterion/criterion.h>
@@ -46,4 +47,32 @@ ParameterizedTest(op_name *op, ops, every_op) {
     report(op->name, &s);
     cr_expect_gt(s.cases, 0, "%s has no case", op->name);
     cr_expect_eq(op_checker_close(&checker), XFT_OK, "%s", xft_error());
+}
+
+/* ---- Planted bugs: the checker sees a row of ops.def that lies ---- */
+
+static op_result first_failure;
+
+static void keep_failure(const op_case *c, const op_result *result) {
+    (void)c;
+    if (first_failure.message[0] == 0) first_failure = *result;
+}
+
+static void check_lie(uint32_t buffer, xft_access access, const char *message) {
+    xft_op_info *info = (xft_op_info *)xft_op_get_info(XFT_OP_add);
+    xft_access truth = info->access[buffer];
+    op_checker checker;
+    first_failure = (op_result){0};
+    info->access[buffer] = access;
+    cr_assert_eq(op_checker_open(&checker, device_name(), 0), XFT_OK, "%s", xft_error());
+    op_summary s = op_check_all(&checker, "add", CASES_SMALL, keep_failure);
+    op_checker_close(&checker);
+    info->access[buffer] = truth;
+    cr_expect_eq(s.failed, s.cases, "%u of %u cases fail", s.failed, s.cases);
+    cr_expect(strstr(first_failure.message, message), "\"%s\" does not say \"%s\"", first_failure.message, message);
+}
+
+Test(planted, false_declarations) {
+    check_lie(0, XFT_WRITE, "no dispatch declares as read"); /* a is read, and not declared so */
+    check_lie(2, XFT_READ, "does not declare as written");   /* y is written, and not declared so */
 }
