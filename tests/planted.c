@@ -3,24 +3,33 @@
  *     xft_planted overrun DEVICE             add writes past the buffer of its output (GPU-assisted validation)
  *     xft_planted barriers DEVICE OP KERNEL  OP's cases with the work-group barriers of its KERNEL removed (oclgrind)
  */
-#include "kernel.h"
 #include "op_check.h"
+#include "record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* A dispatch whose parameters tell of more rows than y has. */
+static xft_status record_overrun(xft_stream *stream, const xft_tensor *x, const xft_tensor *y) {
+    xft_add_params p = {xft_rows(x), xft_cols(x), x->pitch, x->pitch, y->pitch, 1};
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_add,
+                                              .tensors = {x, x, y},
+                                              .params = &p,
+                                              .param_size = sizeof p,
+                                              .constants = {16, XFT_F32, XFT_F32, XFT_F32},
+                                              .groups = {1, 1, 1}});
+}
+
 static int overrun(xft_device *device) {
     xft_arena *arena = NULL;
     xft_stream *stream = NULL;
     xft_tensor x, y;
-    const uint32_t large[] = {64, 64}, small[] = {1, 64};
     xft_status status = xft_arena_create(device, "planted", 0, &arena);
-    if (status == XFT_OK) status = xft_tensor_create(arena, XFT_F32, 2, large, &x);
-    if (status == XFT_OK) status = xft_tensor_create(arena, XFT_F32, 2, small, &y);
-    y.shape[0] = 64; /* as an op that checks no shape would see it */
+    if (status == XFT_OK) status = xft_tensor_create(arena, XFT_F32, 2, (const uint32_t[]){64, 64}, &x);
+    if (status == XFT_OK) status = xft_tensor_create(arena, XFT_F32, 2, (const uint32_t[]){1, 64}, &y);
     if (status == XFT_OK) status = xft_stream_create(device, NULL, &stream);
-    if (status == XFT_OK) status = xft_add(stream, &x, &x, &y);
+    if (status == XFT_OK) status = record_overrun(stream, &x, &y);
     if (status == XFT_OK) status = xft_stream_run(stream);
     xft_stream_destroy(stream);
     xft_arena_destroy(arena);
