@@ -206,6 +206,11 @@ oracle_on() {
 
 suite_oracle() { each_device oracle_on; }
 
+suite_files() {
+    begin "files"
+    XFT_TEST_DEVICE=opencl criterion files "$build/tests/xft_test_files" || failures=$((failures + 1))
+}
+
 models_on() {
     [ "$2" = full ] || [ -n "$only_device" ] || return 0
     begin "models on $1"
@@ -237,6 +242,7 @@ runtime
 faults
 ops
 watched
+files
 oracle
 models
 learning

@@ -204,7 +204,7 @@ Test(learning, a_resumed_run_has_the_same_bits) {
 
 /* A dense model that has learned something; its MoE with expert 2 and the shared one as they are and noise on the
  * others; then only the coefficients train. */
-Test(learning, merging_finds_the_useful_expert) {
+static void merge_in(xft_dtype dtype) {
     xft_device *device = open_device(NULL, NULL);
     xft_config c = small_config(XFT_FAMILY_LLAMA);
     small_data batches[BATCHES];
@@ -218,7 +218,7 @@ Test(learning, merging_finds_the_useful_expert) {
     xft_trainer_destroy(t);
     OK(xft_model_upcycle(dense, &(xft_upcycle_options){.num_experts = 4, .top_k = 2}, &upcycled));
     xft_config moe_config = *xft_model_get_config(upcycled);
-    OK(xft_model_create(device, &moe_config, &(xft_model_options){.mixing = true}, &moe));
+    OK(xft_model_create(device, &moe_config, &(xft_model_options){.mixing = true, .dtype = dtype}, &moe));
     uint64_t state = 5;
     for (uint32_t i = 0; i < xft_model_tensor_count(upcycled); i++) {
         const char *name;
@@ -244,8 +244,8 @@ Test(learning, merging_finds_the_useful_expert) {
         OK(xft_tensor_read(&t->merge.alpha[l], XFT_F32, alpha));
         alpha_least = fmin(alpha_least, alpha[1]); /* of expert 2 */
     }
-    printf("merging: loss %.4f uniform -> %.4f learned, alpha of the useful expert at least %.3f\n", uniform, learned,
-           alpha_least);
+    printf("merging in %s: loss %.4f uniform -> %.4f learned, alpha of the useful expert at least %.3f\n",
+           xft_dtype_name(dtype), uniform, learned, alpha_least);
     cr_expect_gt(alpha_least, 0.8);
     cr_expect_lt(learned, uniform);
     xft_trainer_destroy(t);
@@ -254,6 +254,13 @@ Test(learning, merging_finds_the_useful_expert) {
     xft_model_destroy(dense);
     free_batches(batches);
     xft_device_close(device);
+}
+
+Test(learning, merging_finds_the_useful_expert) {
+    merge_in(XFT_F32);
+}
+Test(learning, merging_works_on_bf16_experts) {
+    merge_in(XFT_BF16);
 }
 
 /* ---- Vulkan and OpenCL ---- */
