@@ -1,5 +1,6 @@
 #include "xft/checkpoint.h"
 
+#include "callbacks.h"
 #include "error.h"
 #include "xft/safetensors.h"
 
@@ -180,11 +181,12 @@ static bool may_ignore(const xft_config *c, const char *name) {
            (c->tied_head && !strcmp(name, "lm_head.weight"));
 }
 
-static xft_status load_tensors(const shards *s, const char *folder, xft_model *model) {
+static xft_status load_tensors(const shards *s, const char *folder, const xft_callbacks *callbacks, xft_model *model) {
     const xft_config *c = xft_model_get_config(model);
     const char *name, *path;
     xft_tensor tensor;
     for (uint32_t i = 0; i < xft_model_tensor_count(model); i++) {
+        XFT_TRY(xft_progress(callbacks, "loading", i, xft_model_tensor_count(model)));
         XFT_TRY(xft_model_tensor(model, i, &name, &tensor));
         const xft_stored_tensor *from = find(s, name, &path);
         if (!from && ends_with(name, ".mlp.average_weights")) continue; /* keeps its 1 */
@@ -214,7 +216,7 @@ xft_status xft_checkpoint_load(xft_device *device, const char *folder, const xft
         .dtype = options ? options->dtype : XFT_F32, .mixing = options && options->mixing, .config_json = json};
     xft_status status = open_shards(&s, folder);
     if (status == XFT_OK) status = xft_model_create(device, &config, &o, &m);
-    if (status == XFT_OK) status = load_tensors(&s, folder, m);
+    if (status == XFT_OK) status = load_tensors(&s, folder, options ? options->callbacks : NULL, m);
     close_shards(&s);
     free(json);
     if (status != XFT_OK) {
@@ -244,11 +246,13 @@ static xft_status write_text(const char *path, const char *text) {
 typedef struct save_request {
     const xft_model *model;
     xft_dtype dtype;
+    const xft_callbacks *callbacks;
 } save_request;
 
 static xft_status download(void *user, uint32_t index, void *data, uint64_t bytes) {
     const save_request *r = user;
     xft_tensor tensor;
+    XFT_TRY(xft_progress(r->callbacks, "saving", index, xft_model_tensor_count(r->model)));
     XFT_TRY(xft_model_tensor(r->model, index, NULL, &tensor));
     if (r->dtype == XFT_F32 || r->dtype == tensor.dtype) return xft_tensor_read(&tensor, r->dtype, data);
     uint64_t elements = bytes / 2;
@@ -276,7 +280,8 @@ static xft_status save_config(const xft_model *model, const char *folder, xft_dt
     return status;
 }
 
-xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_dtype dtype) {
+xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_dtype dtype,
+                               const xft_callbacks *callbacks) {
     static const xft_stored_dtype stored[] = {
         [XFT_F32] = XFT_STORED_F32, [XFT_BF16] = XFT_STORED_BF16, [XFT_F16] = XFT_STORED_F16};
     XFT_FAIL_IF(!model || !folder, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_save: an argument is NULL");
@@ -293,7 +298,7 @@ xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_d
         for (uint32_t d = 0; d < tensor.rank; d++) list[i].shape[d] = tensor.shape[d];
     }
     char *path = NULL;
-    save_request request = {model, dtype};
+    save_request request = {model, dtype, callbacks};
     if (status == XFT_OK) status = join(folder, "model.safetensors", &path);
     if (status == XFT_OK) status = xft_safetensors_write(path, list, count, NULL, download, &request);
     if (status == XFT_OK) status = save_config(model, folder, dtype);

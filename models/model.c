@@ -1,6 +1,7 @@
 /* Making models: from a configuration, from a dense model (upcycling), from a MoE (mixing to dense). */
 #include "model.h"
 
+#include "callbacks.h"
 #include "error.h"
 
 #include <inttypes.h>
@@ -226,12 +227,13 @@ static void copy_common(xft_stream *s, const xft_model *from, const xft_model *t
 
 /* ---- Upcycling ---- */
 
-static xft_status copy_experts(const xft_model *dense, xft_model *moe) {
+static xft_status copy_experts(const xft_model *dense, const xft_callbacks *callbacks, xft_model *moe) {
     xft_stream *s;
     XFT_TRY(xft_stream_create(dense->device, &(xft_stream_options){.name = "upcycle"}, &s));
     copy_common(s, dense, moe);
     xft_status status = XFT_OK;
-    for (uint32_t l = 0; l < dense->config.num_layers; l++) {
+    for (uint32_t l = 0; l < dense->config.num_layers && status == XFT_OK; l++) {
+        status = xft_progress(callbacks, "upcycling", l, dense->config.num_layers);
         const xft_layer_weights *x = &dense->weights.layers[l], *y = &moe->weights.layers[l];
         const xft_tensor *from[] = {&x->gate, &x->up, &x->down}, *to[] = {&y->gate, &y->up, &y->down};
         for (uint32_t i = 0; i < 3; i++)
@@ -260,10 +262,14 @@ xft_status xft_model_upcycle(const xft_model *dense, const xft_upcycle_options *
     c.noise_scale = options->noise_scale < 0 ? 0 : options->noise_scale > 0 ? options->noise_scale : 1;
     c.shared_expert_weight = 0.75f;
     XFT_FAIL_IF(!c.num_experts, XFT_ERROR_INVALID_ARGUMENT, "xft_model_upcycle: num_experts 0 must be from 2 to 64");
+    if (c.num_experts == 2 && c.top_k == 2 && c.gate == XFT_GATE_XFT)
+        xft_log(options->callbacks, XFT_LOG_WARNING,
+                "num_experts 2 and num_selects 2: the one routed expert always has weight 1, so the shared expert "
+                "never trains");
     xft_model *m;
     xft_model_options o = {.dtype = dense->options.dtype, .config_json = dense->options.config_json};
     XFT_TRY(xft_model_create(dense->device, &c, &o, &m));
-    xft_status status = copy_experts(dense, m);
+    xft_status status = copy_experts(dense, options->callbacks, m);
     if (status == XFT_OK) status = randomise(m, is_router, options->router_init == XFT_ROUTER_INTENDED, options->seed);
     if (status != XFT_OK) {
         xft_model_destroy(m);

@@ -1,6 +1,7 @@
 /* A training step: micro-batches add up gradients, an update applies them. Both are recorded once and replayed. */
 #include "trainer.h"
 
+#include "callbacks.h"
 #include "error.h"
 #include "xft/plan.h"
 
@@ -292,6 +293,7 @@ xft_status xft_trainer_step(xft_trainer *t, const xft_batch *batches, uint32_t c
     XFT_TRY(total(t, batches, count, &sum));
     xft_step_block block = step_block(t, lr);
     for (uint32_t i = 0; i < count; i++) {
+        XFT_TRY(xft_progress(t->options.callbacks, "micro-batch", i, count));
         uint64_t labels = count_labels(&batches[i]);
         /* token mean over the step; the reference's mean of the micro-batches' means under --compat official */
         double scale = t->options.official ? (double)labels * sum.labelled : (double)sum.labels;
@@ -325,6 +327,9 @@ static xft_status read_metrics(xft_trainer *t, xft_pending *p, xft_metrics *metr
     metrics->skipped = state.skip != 0;
     metrics->skipped_in_all = state.skipped;
     metrics->skipped_in_row = state.skipped_in_row;
+    if (metrics->skipped)
+        xft_log(t->options.callbacks, XFT_LOG_WARNING, "step %llu was not applied: loss %g, gradient norm %g",
+                (unsigned long long)metrics->step, metrics->loss, metrics->grad_norm);
     XFT_FAIL_IF(t->options.max_skipped && state.skipped_in_row >= t->options.max_skipped, XFT_ERROR_FORMAT,
                 "step %llu: %u steps in a row were not finite (loss %g, gradient norm %g) and not applied",
                 (unsigned long long)metrics->step, state.skipped_in_row, metrics->loss, metrics->grad_norm);

@@ -270,6 +270,11 @@ Test(files, moe_configs_go_round_and_are_refused) {
 
 /* ---- Checkpoints ---- */
 
+static bool stop_after(void *user, const char *what, uint64_t done, uint64_t total) {
+    cr_expect(done < total, "%s", what);
+    return done < *(uint64_t *)user;
+}
+
 Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     const char *name = getenv("XFT_TEST_DEVICE");
     xft_device *device;
@@ -277,7 +282,7 @@ Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     OK(xft_device_open(name ? name : "auto", NULL, &device));
     xft_config c = small_moe(XFT_FAMILY_QWEN2, 3, 2, XFT_GATE_XFT, true);
     OK(small_model(device, &c, XFT_F32, 3, &model));
-    OK(xft_checkpoint_save(model, folder, XFT_F32));
+    OK(xft_checkpoint_save(model, folder, XFT_F32, NULL));
     OK(xft_checkpoint_load(device, folder, NULL, &back));
     uint64_t n;
     float *a = small_weights(model, &n), *b = small_weights(back, NULL);
@@ -293,6 +298,11 @@ Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     OK(xft_tensor_read(&mixing, XFT_F32, ones));
     cr_expect(ones[0] == 1 && ones[1] == 1);
     xft_model_destroy(back);
+
+    xft_callbacks stop = {.user = &(uint64_t){5}, .progress = stop_after};
+    cr_expect_eq(xft_checkpoint_load(device, folder, &(xft_load_options){.callbacks = &stop}, &back),
+                 XFT_ERROR_CANCELLED);
+    cr_expect_eq(xft_checkpoint_save(model, folder, XFT_F32, &stop), XFT_ERROR_CANCELLED);
 
     char *json, *other;
     OK(xft_model_config_json(model, &json));
@@ -313,7 +323,7 @@ Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     write_file("config.json", json, strlen(json));
     a[n / 2] = NAN;
     OK(small_write_weights(model, a));
-    OK(xft_checkpoint_save(model, folder, XFT_F32));
+    OK(xft_checkpoint_save(model, folder, XFT_F32, NULL));
     cr_expect_neq(xft_checkpoint_load(device, folder, NULL, &back), XFT_OK);
     cr_expect(strstr(xft_error(), "not finite"), "%s", xft_error());
 

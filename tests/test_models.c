@@ -48,6 +48,10 @@ static float *logits_of(xft_model *model, const small_data *d) {
 
 /* ---- Upcycling ---- */
 
+static void keep_text(void *user, xft_log_level level, const char *text) {
+    if (level == XFT_LOG_WARNING) snprintf(user, 200, "%s", text);
+}
+
 Test(models, identity_at_step_0) {
     xft_config c = small_config(XFT_FAMILY_LLAMA);
     xft_model *dense, *moe;
@@ -70,6 +74,11 @@ Test(models, identity_at_step_0) {
             xft_model_destroy(moe);
         }
     printf("identity at step 0, E in {2,4,8,16}, K from 2 to E: worst %.1e\n", worst);
+    char warning[200] = "";
+    xft_callbacks callbacks = {.user = warning, .log = keep_text};
+    OK(xft_model_upcycle(dense, &(xft_upcycle_options){.num_experts = 2, .top_k = 2, .callbacks = &callbacks}, &moe));
+    cr_expect(strstr(warning, "never trains"), "%s", warning);
+    xft_model_destroy(moe);
     static const uint32_t wrong[][2] = {{1, 1}, {4, 1}, {4, 5}, {65, 2}, {0, 0}, {128, 6}};
     for (int i = 0; i < 6; i++) {
         xft_upcycle_options options = {.num_experts = wrong[i][0], .top_k = wrong[i][1]};

@@ -15,6 +15,7 @@ extern "C" {
 
 typedef struct xft_load_options {
     xft_dtype dtype; /* of the model's matrices: XFT_F32 or XFT_BF16 */
+    const xft_callbacks *callbacks; /* progress by tensors; or NULL */
     bool mixing;     /* MoE: with mixing coefficients, from average_weights where the folder has them, else 1 */
 } xft_load_options;
 
@@ -27,8 +28,9 @@ XFT_API xft_status xft_checkpoint_load(xft_device *device, const char *folder, c
                                        xft_model **model);
 
 /* Writes config.json and model.safetensors into an existing folder; matrices and vectors as `dtype` (XFT_F32, XFT_BF16,
- * XFT_F16), which config.json names. Each file appears whole or not at all. */
-XFT_API xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_dtype dtype);
+ * XFT_F16), which config.json names. Each file appears whole or not at all. callbacks: progress by tensors; or NULL. */
+XFT_API xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_dtype dtype,
+                                       const xft_callbacks *callbacks);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #ifndef XFT_MODEL_H
 #define XFT_MODEL_H
 
+#include "xft/callbacks.h"
 #include "xft/config.h"
 
 #ifdef __cplusplus
@@ -69,6 +70,7 @@ typedef struct xft_upcycle_options {
     xft_router_init router_init;
     float noise_scale;           /* multiplies the router's noise; 0: 1; negative: no noise */
     uint64_t seed;
+    const xft_callbacks *callbacks; /* warnings, progress; or NULL */
 } xft_upcycle_options;
 
 /* A MoE whose experts are copies of the dense model's FFN. Its logits are the dense model's (but for the unnormalised

@@ -58,6 +58,7 @@ typedef struct xft_train_options {
     bool stored_noise;           /* router noise comes with the batches instead of from Philox */
     uint64_t seed;
     uint32_t head_chunk;         /* rows of logits in memory at once; 0: chosen */
+    const xft_callbacks *callbacks; /* steps that were not applied, progress within a step; or NULL; must outlive the trainer */
     uint32_t max_skipped;        /* non-finite steps in a row after which xft_trainer_metrics fails; 0: never */
 } xft_train_options;
 
