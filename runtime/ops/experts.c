@@ -1,4 +1,5 @@
 /* Tokens to experts and back: "Routing and experts" of ops.h. */
+#include "grid.h"
 #include "routing.h"
 
 xft_status xft_expert_group(xft_stream *stream, const xft_router_config *config, const xft_tensor *picks,
@@ -66,22 +67,21 @@ xft_status xft_gather_rows(xft_stream *stream, const xft_tensor *x, const xft_te
     XFT_OP_FAIL_IF(xft_cols(offsets) < 2, stream, "gather_rows: offsets has 1 entry; expected one more than experts");
     XFT_ARG(stream, "gather_rows", y, XFT_DATA, R, xft_cols(x));
 
-    const uint32_t groups = xft_groups_for(xft_stream_device(stream), R);
+    const xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), R, xft_cols(x));
     const xft_gather_rows_params params = {.rows = R,
                                            .cols = xft_cols(x),
                                            .experts = xft_cols(offsets) - 1,
                                            .top_k = top_k,
                                            .ld_x = x->pitch,
                                            .ld_y = y->pitch,
-                                           .groups = groups};
-    return xft_record(stream,
-                      &(xft_dispatch){.op = XFT_OP_gather_rows,
-                                      .tensors = {x, source, offsets, y},
-                                      .params = &params,
-                                      .param_size = sizeof params,
-                                      .constants = {xft_workgroup_for(xft_stream_device(stream)), x->dtype, y->dtype},
-                                      .groups = {groups, 1, 1},
-                                      .bytes = (double)xft_bytes(x) + (double)xft_bytes(y)});
+                                           .groups = grid.groups};
+    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_gather_rows,
+                                              .tensors = {x, source, offsets, y},
+                                              .params = &params,
+                                              .param_size = sizeof params,
+                                              .constants = {grid.wg, x->dtype, y->dtype},
+                                              .groups = {grid.groups, 1, 1},
+                                              .bytes = (double)xft_bytes(x) + (double)xft_bytes(y)});
 }
 
 xft_status xft_combine(xft_stream *stream, const xft_tensor *x, const xft_tensor *inverse, const xft_tensor *weights,
@@ -93,7 +93,7 @@ xft_status xft_combine(xft_stream *stream, const xft_tensor *x, const xft_tensor
     if (weights) XFT_ARG(stream, "combine", weights, XFT_F32_ONLY, T, K);
     XFT_ARG(stream, "combine", y, XFT_DATA, T, xft_cols(x));
 
-    const uint32_t groups = xft_groups_for(xft_stream_device(stream), T);
+    const xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), T, xft_cols(x));
     const xft_combine_params params = {.tokens = T,
                                        .cols = xft_cols(x),
                                        .slots = K,
@@ -103,14 +103,14 @@ xft_status xft_combine(xft_stream *stream, const xft_tensor *x, const xft_tensor
                                        .ld_inverse = inverse->pitch,
                                        .ld_weights = weights ? weights->pitch : 0,
                                        .ld_y = y->pitch,
-                                       .groups = groups};
+                                       .groups = grid.groups};
     return xft_record(stream,
                       &(xft_dispatch){.op = XFT_OP_combine,
                                       .tensors = {x, inverse, weights, y},
                                       .params = &params,
                                       .param_size = sizeof params,
-                                      .constants = {xft_workgroup_for(xft_stream_device(stream)), x->dtype, y->dtype},
-                                      .groups = {groups, 1, 1},
+                                      .constants = {grid.wg, x->dtype, y->dtype},
+                                      .groups = {grid.groups, 1, 1},
                                       .flops = 2.0 * T * K * xft_cols(x),
                                       .bytes = (double)xft_bytes(x) + (1.0 + accumulate) * (double)xft_bytes(y)});
 }

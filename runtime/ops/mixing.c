@@ -30,21 +30,20 @@ xft_status xft_mix(xft_stream *stream, const xft_tensor *experts, const xft_tens
                    const xft_tensor *w) {
     XFT_TRY(check_mixture(stream, "mix", experts, lambda, "w", w));
     XFT_ARG(stream, "mix", alpha, XFT_F32_ONLY, 1, experts->shape[0] - 1);
-    const uint32_t groups = xft_groups_for(xft_stream_device(stream), experts->shape[1]);
+    const xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), experts->shape[1], experts->shape[2]);
     const xft_mix_experts_params params = {.rows = experts->shape[1],
                                            .cols = experts->shape[2],
                                            .routed = experts->shape[0] - 1,
                                            .lambda = lambda,
                                            .ld_experts = experts->pitch,
                                            .ld_w = w->pitch,
-                                           .groups = groups};
-    const uint32_t wg = xft_workgroup_for(xft_stream_device(stream));
+                                           .groups = grid.groups};
     return xft_record(stream, &(xft_dispatch){.op = XFT_OP_mix_experts,
                                               .tensors = {experts, alpha, w},
                                               .params = &params,
                                               .param_size = sizeof params,
-                                              .constants = {wg, experts->dtype, w->dtype},
-                                              .groups = {groups, 1, 1},
+                                              .constants = {grid.wg, experts->dtype, w->dtype},
+                                              .groups = {grid.groups, 1, 1},
                                               .flops = 2.0 * xft_rows(experts) * xft_cols(experts),
                                               .bytes = (double)xft_bytes(experts) + (double)xft_bytes(w)});
 }
@@ -56,7 +55,8 @@ xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *experts, const
     XFT_ARG(stream, "mix_backward", scratch, XFT_F32_ONLY, 0, routed);
     XFT_ARG(stream, "mix_backward", dalpha, XFT_F32_ONLY, 1, routed);
     XFT_APART(stream, "mix_backward", 2, XFT_NAMED(scratch), XFT_NAMED(dalpha), XFT_NAMED(experts), XFT_NAMED(dw));
-    const uint32_t wg = xft_workgroup_for(xft_stream_device(stream)), rows = experts->shape[1];
+    const uint32_t rows = experts->shape[1],
+                   wg = xft_rowwise_grid(xft_stream_device(stream), rows, experts->shape[2]).wg;
     const uint32_t groups = rows < xft_rows(scratch) ? rows : xft_rows(scratch);
     XFT_OP_FAIL_IF(groups < xft_ceil_div(rows, 64), stream,
                    "mix_backward: scratch has %u rows; expected at least %u for experts of %u rows", xft_rows(scratch),
@@ -77,20 +77,9 @@ xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *experts, const
                                                .groups = {groups, 1, 1},
                                                .flops = 2.0 * xft_rows(experts) * xft_cols(experts),
                                                .bytes = (double)xft_bytes(experts) + (double)xft_bytes(dw)}));
-    const xft_column_sum_params sums = {.rows = groups,
-                                        .cols = routed,
-                                        .ld_x = scratch->pitch,
-                                        .ld_y = dalpha->pitch,
-                                        .chunks = 1,
-                                        .chunk_rows = groups,
-                                        .accumulate = accumulate,
-                                        .groups = 1};
-    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_column_sum,
-                                              .tensors = {scratch, dalpha},
-                                              .params = &sums,
-                                              .param_size = sizeof sums,
-                                              .constants = {wg, XFT_F32},
-                                              .groups = {1, 1, 1}});
+    xft_tensor dots;
+    XFT_TRY(xft_stream_stick(stream, xft_tensor_rows(scratch, 0, groups, &dots)));
+    return xft_record_column_sum(stream, &dots, dalpha, accumulate);
 }
 
 xft_status xft_mix_softmax_backward(xft_stream *stream, const xft_tensor *alpha, const xft_tensor *dalpha,

@@ -101,7 +101,7 @@ xft_status xft_adamw(xft_stream *stream, const xft_adamw_config *config, const x
     XFT_ARG(stream, "adamw", v, XFT_F32_ONLY, rows, s.cols);
     XFT_OP_FAIL_IF(m->pitch != v->pitch || (master && master->pitch != m->pitch), stream,
                    "adamw: m, v and master differ in row pitch");
-    xft_device *device = xft_stream_device(stream);
+    xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), rows, s.cols);
     xft_adamw_params p = {.rows = rows,
                           .cols = s.cols,
                           .entry_rows = s.rows,
@@ -115,14 +115,14 @@ xft_status xft_adamw(xft_stream *stream, const xft_adamw_config *config, const x
                           .eps = config->eps,
                           .weight_decay = config->weight_decay,
                           .key = key,
-                          .groups = xft_groups_for(device, rows)};
-    xft_dispatch d = {.op = XFT_OP_adamw,
-                      .tensors = {g, step, state, t, used, w, m, v, master},
-                      .params = &p,
-                      .param_size = sizeof p,
-                      .constants = {xft_workgroup_for(device), g->dtype, w->dtype, rounding == XFT_ROUND_STOCHASTIC,
-                                    master != NULL, used != NULL},
-                      .groups = {p.groups, 1, 1}};
+                          .groups = grid.groups};
+    xft_dispatch d = {
+        .op = XFT_OP_adamw,
+        .tensors = {g, step, state, t, used, w, m, v, master},
+        .params = &p,
+        .param_size = sizeof p,
+        .constants = {grid.wg, g->dtype, w->dtype, rounding == XFT_ROUND_STOCHASTIC, master != NULL, used != NULL},
+        .groups = {p.groups, 1, 1}};
     return xft_record(stream, &d);
 }
 
