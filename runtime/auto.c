@@ -54,12 +54,11 @@ static double measure(const xft_device_info *info, const xft_device_options *opt
 
 xft_status xft_calibrate(xft_device *device) {
     if (device->cost_scale > 0) return XFT_OK;
-    device->cost_scale = 1; /* while the product itself is recorded, and when it cannot be timed */
+    device->cost_scale = 1; /* while the product itself is recorded */
     double ms;
-    if (time_product(device, &ms) == XFT_OK && ms > 0)
-        device->cost_scale = ms / xft_estimate_ms(device, 2.0 * N * N * N, 12.0 * N * N);
-    XFT_FAIL_IF(device->lost, XFT_ERROR_DEVICE_LOST, "%s was lost while it was timed", device->info.id);
-    return XFT_OK;
+    xft_status status = time_product(device, &ms);
+    device->cost_scale = status == XFT_OK ? ms / xft_estimate_ms(device, 2.0 * N * N * N, 12.0 * N * N) : 0;
+    return status == XFT_OK ? XFT_OK : xft_fail_in(status, "timing %s for its submit budget", device->info.id);
 }
 
 /* Names the candidates and their drivers: a remembered choice holds as long as this text does. */
