@@ -69,6 +69,7 @@ typedef struct result {
     double tokens, ms, spread, gflops;
     uint64_t planned, used;
     double resident; /* growth of the peak resident memory, bytes */
+    double idle;     /* share of the time of steps in a row in which the device has nothing to do; negative: unknown */
 } result;
 
 static double peak_resident(void) {
@@ -99,6 +100,44 @@ static xft_status make_model(xft_device *device, const named_model *m, stage s, 
     return xft_model_init(*model, 1);
 }
 
+/* Times of ops by name, in the order of their first use. */
+enum { MOST_OPS = 64 };
+typedef struct profile {
+    const char *names[MOST_OPS];
+    double ms[MOST_OPS], all;
+    uint32_t count;
+} profile;
+static bool print_profile;
+
+static void add_op(void *user, const char *op, double ms) {
+    profile *p = user;
+    uint32_t i = 0;
+    while (i < p->count && strcmp(p->names[i], op)) i++;
+    if (i == MOST_OPS) return;
+    if (i == p->count) p->names[p->count++] = op;
+    p->ms[i] += ms;
+    p->all += ms;
+}
+
+/* Steps queued one behind the other, as training does it, against the device's own time of a step. */
+static xft_status measure_idle(xft_trainer *trainer, const xft_batch *batch, double *idle) {
+    enum { STEPS = 4 };
+    xft_metrics metrics;
+    profile p = {0};
+    double start = bench_now_ms();
+    for (int i = 0; i < STEPS; i++) {
+        XFT_TRY(xft_trainer_step(trainer, batch, 1, 1e-4));
+        XFT_TRY(xft_trainer_metrics(trainer, &metrics));
+    }
+    XFT_TRY(xft_trainer_flush(trainer, &metrics));
+    double wall = (bench_now_ms() - start) / STEPS;
+    if (xft_trainer_profile(trainer, add_op, &p) != XFT_OK || p.all <= 0) return XFT_OK;
+    *idle = p.all < wall ? 1 - p.all / wall : 0;
+    for (uint32_t i = 0; i < p.count && print_profile; i++)
+        if (p.ms[i] > 0.01 * p.all) printf("    %-26s %9.2f ms %5.1f%%\n", p.names[i], p.ms[i], 100 * p.ms[i] / p.all);
+    return XFT_OK;
+}
+
 static xft_status train(xft_device *device, const named_model *m, stage s, xft_dtype dtype, result *r) {
     uint32_t tokens = m->sequences * m->length;
     xft_train_options options = {.tokens = tokens,
@@ -106,6 +145,7 @@ static xft_status train(xft_device *device, const named_model *m, stage s, xft_d
                                  .merge = s == MERGE,
                                  .optimizer = XFT_ADAFACTOR,
                                  .precision = dtype == XFT_BF16 ? XFT_PRECISION_STOCHASTIC : XFT_PRECISION_F32,
+                                 .timers = xft_device_get_info(device)->timestamps,
                                  .seed = 1};
     uint64_t before = buffer_bytes(device);
     double resident = peak_resident();
@@ -136,6 +176,8 @@ static xft_status train(xft_device *device, const named_model *m, stage s, xft_d
         wanted = bench_repeats(spent / 10);
     }
     if (status == XFT_OK && !isfinite(metrics.loss)) status = XFT_ERROR_DRIVER;
+    double idle = -1;
+    if (status == XFT_OK && options.timers) status = measure_idle(trainer, &batch, &idle);
     if (status == XFT_OK) {
         bench_time time = bench_summary(samples, repeats);
         *r = (result){.tokens = tokens,
@@ -144,7 +186,8 @@ static xft_status train(xft_device *device, const named_model *m, stage s, xft_d
                       .gflops = flops_of(m, s) / time.ms * 1e-6,
                       .planned = plan.total,
                       .used = buffer_bytes(device) - before,
-                      .resident = peak_resident() - resident};
+                      .resident = peak_resident() - resident,
+                      .idle = idle};
     }
     free(ids);
     xft_trainer_destroy(trainer);
@@ -269,8 +312,10 @@ static void run(xft_device *device, const named_model *m, stage s, xft_dtype dty
     else
         printf("  x%.2f of OpenBLAS, x%.2f of own 1024^3, %.0f%% of roofline", r.gflops / blas, r.gflops / gemm,
                100 * r.gflops / roof->gflops);
-    printf("; planned %.1f MiB, used %.1f, resident +%.1f\n", (double)r.planned / 0x1p20, (double)r.used / 0x1p20,
+    printf("; planned %.1f MiB, used %.1f, resident +%.1f", (double)r.planned / 0x1p20, (double)r.used / 0x1p20,
            r.resident / 0x1p20);
+    if (s != DECODE && r.idle >= 0) printf("; idle %.1f%%", 100 * r.idle);
+    putchar('\n');
     fflush(stdout);
     json_t *row =
         json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I}", "model", m->name, "stage",
@@ -278,6 +323,7 @@ static void run(xft_device *device, const named_model *m, stage s, xft_dtype dty
                   info->driver, "dtype", xft_dtype_name(dtype), "tokens", r.tokens, "tokens_per_s",
                   1e3 * r.tokens / r.ms, "spread", r.spread / r.ms, "model_gflops", r.gflops, "openblas_gflops", blas,
                   "device_gemm_gflops", gemm, "bytes_planned", (json_int_t)r.planned, "bytes_used", (json_int_t)r.used);
+    if (s != DECODE && r.idle >= 0) json_object_set_new(row, "idle", json_real(r.idle));
     if (s == DECODE) json_object_set_new(row, "copy_share", json_real(gbs / roof->gbs));
     bench_stamp(row);
     json_array_append_new(rows, row);
@@ -304,13 +350,18 @@ static const char *nth_dtype(uint32_t i) {
 int main(int argc, char **argv) {
     const char *json = NULL, *wanted = NULL;
     int model = -1, only = -1, dtype = 0;
-    static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'},  {"stage", required_argument, NULL, 's'},
-        {"device", required_argument, NULL, 'd'}, {"dtype", required_argument, NULL, 't'},
-        {"json", required_argument, NULL, 'j'},   {0}};
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"stage", required_argument, NULL, 's'},
+                                            {"device", required_argument, NULL, 'd'},
+                                            {"dtype", required_argument, NULL, 't'},
+                                            {"json", required_argument, NULL, 'j'},
+                                            {"profile", no_argument, NULL, 'p'},
+                                            {0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == 'j')
             json = optarg;
+        else if (o == 'p')
+            print_profile = true;
         else if (o == 'd')
             wanted = optarg;
         else if (o == 'm' && (model = find_name(optarg, "model", MODELS, nth_model)) < 0)

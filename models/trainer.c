@@ -122,8 +122,8 @@ static void record_mixing(const xft_merge *m, uint32_t layers, xft_stream *s) {
 }
 
 static xft_status record_micro_batch(const xft_network *n, xft_device *device, const char *name, uint32_t slots,
-                                     xft_stream **stream, xft_input_layout *at) {
-    XFT_TRY(xft_stream_create(device, &(xft_stream_options){.name = name, .slots = slots}, stream));
+                                     bool timers, xft_stream **stream, xft_input_layout *at) {
+    XFT_TRY(xft_stream_create(device, &(xft_stream_options){.name = name, .slots = slots, .timers = timers}, stream));
     xft_network_inputs(n, *stream, at);
     xft_network_forward(n, *stream);
     xft_head_loss(n, *stream);
@@ -133,8 +133,9 @@ static xft_status record_micro_batch(const xft_network *n, xft_device *device, c
 
 static xft_status record_update(xft_trainer *t) {
     xft_stream *s;
-    XFT_TRY(xft_stream_create(t->model->device, &(xft_stream_options){.name = "update", .slots = UPDATE_SLOTS},
-                              &t->update_stream));
+    XFT_TRY(xft_stream_create(
+        t->model->device, &(xft_stream_options){.name = "update", .slots = UPDATE_SLOTS, .timers = t->options.timers},
+        &t->update_stream));
     s = t->update_stream;
     xft_stream_input(s, &t->network.step, &t->step_at);
     for (uint32_t l = 0; t->options.merge && l < t->dense.num_layers; l++)
@@ -174,8 +175,8 @@ static xft_status start(xft_trainer *t) {
     if (t->options.merge) XFT_TRY(xft_trainer_refresh(t));
     t->rest = t->network;
     t->rest.accumulate = true;
-    XFT_TRY(
-        record_micro_batch(&t->network, t->model->device, "micro-batch", UPDATE_SLOTS, &t->first_stream, &t->first_at));
+    XFT_TRY(record_micro_batch(&t->network, t->model->device, "micro-batch", UPDATE_SLOTS, t->options.timers,
+                               &t->first_stream, &t->first_at));
     return record_update(t);
 }
 
@@ -275,8 +276,8 @@ static xft_step_block step_block(const xft_trainer *t, double lr) {
 
 static xft_status submit_micro_batch(xft_trainer *t, const xft_batch *b, bool first, const xft_step_block *block) {
     if (!first && !t->rest_stream)
-        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", MICRO_SLOTS, &t->rest_stream,
-                                   &t->rest_at));
+        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", MICRO_SLOTS, t->options.timers,
+                                   &t->rest_stream, &t->rest_at));
     xft_stream *s = first ? t->first_stream : t->rest_stream;
     void *slot;
     XFT_TRY(xft_stream_inputs(s, &slot));
@@ -351,6 +352,28 @@ xft_status xft_trainer_router_stats(xft_trainer *t, uint32_t layer, float *stats
                 XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_router_stats: layer %u of a model without so many MoE layers",
                 layer);
     return xft_tensor_read(&t->network.layers[layer].stats, XFT_F32, stats);
+}
+
+static xft_status profile_stream(xft_stream *stream, xft_profile_visitor visit, void *user) {
+    uint32_t count = 0;
+    XFT_TRY(xft_stream_timings(stream, &count, NULL, NULL));
+    double *ms = calloc(count + 1, sizeof *ms);
+    const char **names = calloc(count + 1, sizeof *names);
+    xft_status status = ms && names
+                            ? xft_stream_timings(stream, &count, ms, names)
+                            : xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the times of %u ops", count);
+    for (uint32_t i = 0; i < count && status == XFT_OK; i++) visit(user, names[i], ms[i]);
+    free(names);
+    free(ms);
+    return status;
+}
+
+xft_status xft_trainer_profile(xft_trainer *t, xft_profile_visitor visit, void *user) {
+    XFT_FAIL_IF(!t || !visit, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_profile: an argument is NULL");
+    XFT_FAIL_IF(!t->options.timers, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_trainer_profile: the trainer was made without timers");
+    XFT_TRY(profile_stream(t->first_stream, visit, user));
+    return profile_stream(t->update_stream, visit, user);
 }
 
 /* ---- State for checkpoints ---- */

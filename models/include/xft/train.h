@@ -59,6 +59,7 @@ typedef struct xft_train_options {
     uint64_t seed;
     uint32_t head_chunk;         /* rows of logits in memory at once; 0: chosen */
     const xft_callbacks *callbacks; /* steps that were not applied, progress within a step; or NULL; must outlive the trainer */
+    bool timers; /* device time of every op, for xft_trainer_profile; costs a little */
     uint32_t max_skipped;        /* non-finite steps in a row after which xft_trainer_metrics fails; 0: never */
 } xft_train_options;
 
@@ -94,6 +95,11 @@ XFT_API xft_status xft_trainer_flush(xft_trainer *trainer, xft_metrics *metrics)
 /* Balance statistics of the last micro-batch, for reports: importance, load and tokens of every routed expert of a
  * layer, 3*E' floats. Waits. */
 XFT_API xft_status xft_trainer_router_stats(xft_trainer *trainer, uint32_t layer, float *stats);
+
+/* Device time of every op of the last step, its first micro-batch and its update, after a flush; needs options.timers and a device
+ * that has timers. */
+typedef void (*xft_profile_visitor)(void *user, const char *op, double ms);
+XFT_API xft_status xft_trainer_profile(xft_trainer *trainer, xft_profile_visitor visit, void *user);
 
 /* Steps queued so far; setting it resumes a run (random numbers are keyed by it). */
 XFT_API uint64_t xft_trainer_steps(const xft_trainer *trainer);
