@@ -1,7 +1,8 @@
 /* xft_planted: bugs planted for tools that watch a program; tests/run.sh shows that each tool sees its bug.
  *
  *     xft_planted overrun DEVICE             add writes past the buffer of its output (GPU-assisted validation)
- *     xft_planted barriers DEVICE OP KERNEL  OP's cases with the work-group barriers of its KERNEL removed (oclgrind)
+ *     xft_planted barriers DEVICE OP KERNEL  OP's cases with the work-group barriers of its KERNEL removed (oclgrind,
+ * newer layers)
  */
 #include "op_check.h"
 #include "record.h"
@@ -36,24 +37,43 @@ static int overrun(xft_device *device) {
     return status != XFT_OK;
 }
 
-/* The table of kernels with another text for one of them. */
-static bool remove_barriers(const char *kernel) {
+/* Blanks the barriers of an OpenCL text. */
+static bool blank_text(char *text, uint64_t size) {
     static const char barrier[] = "BARRIER();";
+    bool found = false;
+    for (char *at; (at = memmem(text, size, barrier, sizeof barrier - 1)); found = true)
+        memset(at, ' ', sizeof barrier - 1);
+    return found;
+}
+
+/* Makes every OpControlBarrier of a module as many OpNop. */
+static bool blank_module(uint32_t *words, uint64_t size) {
+    enum { HEADER = 5, CONTROL_BARRIER = 224, NOP = 1 << 16 };
+    bool found = false;
+    for (uint64_t i = HEADER, length; i < size / 4; i += length) {
+        length = words[i] >> 16;
+        if ((words[i] & 0xffff) != CONTROL_BARRIER) continue;
+        for (uint64_t k = 0; k < length; k++) words[i + k] = NOP;
+        found = true;
+    }
+    return found;
+}
+
+/* The table of kernels with another content for the plain forms of one of them. */
+static bool remove_barriers(const char *kernel) {
     uint32_t count;
     const xft_kernel_source *sources = xft_kernel_sources(&count);
+    bool found = false;
     for (uint32_t i = 0; i < count; i++) {
         xft_kernel_source *s = (xft_kernel_source *)&sources[i];
-        if (s->api != XFT_API_OPENCL || *s->variant || strcmp(xft_op_get_info(s->op)->name, kernel)) continue;
-        char *text = malloc(s->size), *at;
-        if (!text) return false;
-        memcpy(text, s->data, s->size);
-        s->data = (unsigned char *)text;
-        bool found = false;
-        for (; (at = memmem(text, s->size, barrier, sizeof barrier - 1)); found = true)
-            memset(at, ' ', sizeof barrier - 1);
-        return found;
+        if (*s->variant || strcmp(xft_op_get_info(s->op)->name, kernel)) continue;
+        void *copy = malloc(s->size);
+        if (!copy) return false;
+        memcpy(copy, s->data, s->size);
+        s->data = copy;
+        found |= s->api == XFT_API_OPENCL ? blank_text(copy, s->size) : blank_module(copy, s->size);
     }
-    return false;
+    return found;
 }
 
 static void ignore(const op_case *c, const op_result *result) {

@@ -213,8 +213,6 @@ static void put_foreign(const char *path) {
 
 Test(caches, foreign_content_is_noticed) {
     const char *dir = fixture_folder("foreign");
-    FILE *none = fopen("/dev/null", "r");
-    fclose(none);
     /* an entry of another kernel (OpenCL) or another device (Vulkan, by its own first lines) */
     run_add(dir, NULL, NULL, 0);
     each_file(dir, take_file);
@@ -244,6 +242,47 @@ Test(choices, text_is_json_and_reproduces_itself) {
     json_decref(json);
     run_add("", first, second, sizeof second);
     cr_expect_str_eq(first, second);
+}
+
+/* A product, a norm and attention, with the cache in `dir`; gives what came out. */
+enum { TOKENS = 37, WIDTH = 48 };
+static void run_block(const char *dir, const char *given, char *choices, size_t room, float *out) {
+    xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given});
+    xft_arena *arena;
+    xft_stream *stream;
+    OK(xft_arena_create(device, "block", 0, &arena));
+    OK(xft_stream_create(device, NULL, &stream));
+    xft_tensor x = fixture_tensor(arena, TOKENS, WIDTH, -1, 0.0013f),
+               w = fixture_tensor(arena, WIDTH, WIDTH, 1, -7e-4f);
+    xft_tensor q = fixture_tensor(arena, TOKENS, WIDTH, 0, 0), o = fixture_tensor(arena, TOKENS, WIDTH, 0, 0);
+    xft_tensor g = fixture_tensor(arena, 1, WIDTH, 1, 0.01f), rstd = fixture_tensor(arena, 1, TOKENS, 0, 0);
+    xft_tensor lse = fixture_tensor(arena, 4, TOKENS, 0, 0), segments;
+    uint32_t seen[TOKENS][4];
+    for (uint32_t t = 0; t < TOKENS; t++) memcpy(seen[t], (uint32_t[]){0, TOKENS, TOKENS, 1}, sizeof seen[t]);
+    OK(xft_tensor_create(arena, XFT_U32, 2, (const uint32_t[]){TOKENS, 4}, &segments));
+    OK(xft_tensor_write(&segments, XFT_U32, seen));
+    OK(xft_rms_norm(stream, &x, &g, 1e-5f, &o, &rstd));
+    OK(xft_gemm(stream, XFT_NT, &o, &w, &q, false));
+    OK(xft_attention(stream, &q, &q, &x, &segments, WIDTH / 4, 0.3f, &o, &lse));
+    OK(xft_stream_run(stream));
+    OK(xft_tensor_read(&o, XFT_F32, out));
+    const char *text;
+    OK(xft_device_choices(device, &text));
+    snprintf(choices, room, "%s", text);
+    fixture_close(device, arena, stream);
+}
+
+Test(choices, a_removed_cache_gives_the_same_bits) {
+    static char first[1 << 16], second[1 << 16];
+    static float expected[TOKENS * WIDTH], out[TOKENS * WIDTH];
+    const char *dir = fixture_folder("removed");
+    run_block(dir, NULL, first, sizeof first, expected);
+    each_file(dir, remove_file);
+    run_block(dir, first, second, sizeof second, out);
+    cr_expect(!memcmp(expected, out, sizeof out));
+    cr_expect_str_eq(first, second);
+    each_file(dir, remove_file);
+    rmdir(dir);
 }
 
 Test(choices, wrong_texts_are_refused) {

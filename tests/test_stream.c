@@ -87,6 +87,7 @@ Test(stream, wrong_arguments) {
     REFUSES(xft_stream_timings(NULL, &count, NULL, NULL), XFT_ERROR_INVALID_ARGUMENT, "stream");
     REFUSES(xft_stream_check_hazards(NULL, 0, NULL), XFT_ERROR_INVALID_ARGUMENT, "stream");
     REFUSES(xft_stream_input(NULL, &a, &at), XFT_ERROR_INVALID_ARGUMENT, "stream");
+    REFUSES(xft_stream_output(NULL, &a, &at), XFT_ERROR_INVALID_ARGUMENT, "stream");
     REFUSES(xft_stream_submit(stream, &ticket), XFT_ERROR_INVALID_ARGUMENT, "not finished");
     REFUSES(xft_stream_wait(stream, 1), XFT_ERROR_INVALID_ARGUMENT, "not finished");
     REFUSES(xft_stream_inputs(stream, &slot), XFT_ERROR_INVALID_ARGUMENT, "not finished");
