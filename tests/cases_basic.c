@@ -22,19 +22,6 @@ static uint32_t end_shape(case_set set) {
     return set == CASES_SMALL ? 1 : set == CASES_FULL ? SHAPES - 1 : SHAPES;
 }
 
-static double *start_from_values(case_buffer *b) {
-    if (b->values) memcpy(b->expected, b->values, case_elements(b) * sizeof(double));
-    return b->expected;
-}
-
-static void work(op_case *c, double flops) {
-    c->flops = flops;
-    c->bytes = 0;
-    for (uint32_t i = 0; i < c->count; i++)
-        c->bytes += (double)case_elements(&c->buffers[i]) * xft_dtype_size(c->buffers[i].dtype) *
-                    (c->buffers[i].role == CASE_INOUT ? 2 : 1);
-}
-
 /* ---- fill ---- */
 
 static xft_status record_fill(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
@@ -49,7 +36,7 @@ static void fill_case(uint32_t rows, uint32_t cols, xft_dtype dtype, float value
     for (uint64_t i = 0; i < case_elements(y); i++) y->expected[i] = case_round((double)value, dtype);
     c.f[0] = value;
     c.record = record_fill;
-    work(&c, 0);
+    case_work(&c, 0);
     visit(&c, user);
     case_free(&c);
 }
@@ -100,7 +87,7 @@ static void cast_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtype out,
     free(step);
     for (uint64_t i = 0; i < case_elements(y); i++) y->expected[i] = case_round(y->expected[i], out);
     c.record = record_cast;
-    work(&c, 0);
+    case_work(&c, 0);
     visit(&c, user);
     case_free(&c);
 }
@@ -131,7 +118,7 @@ static void add_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtype out, 
     xft_add_params p = {rows, cols, cols, cols, cols, 1};
     ref_add(&(ref_call){.d = {a->values, b->values, y->expected}, .params = &p});
     c.record = record_add;
-    work(&c, (double)rows * cols);
+    case_work(&c, (double)rows * cols);
     visit(&c, user);
     case_free(&c);
 }
@@ -148,9 +135,9 @@ static void accumulate_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtyp
     case_buffer *x = case_add(&c, &r, "x", CASE_IN, in, 1, 2, rows, cols);
     case_buffer *y = case_add(&c, &r, "y", CASE_INOUT, out, 1, 2, rows, cols);
     xft_accumulate_params p = {rows, cols, cols, cols, 1};
-    ref_accumulate(&(ref_call){.d = {x->values, start_from_values(y)}, .params = &p});
+    ref_accumulate(&(ref_call){.d = {x->values, case_start(y)}, .params = &p});
     c.record = record_accumulate;
-    work(&c, (double)rows * cols);
+    case_work(&c, (double)rows * cols);
     visit(&c, user);
     case_free(&c);
 }
@@ -167,9 +154,9 @@ static void bias_case(uint32_t rows, uint32_t cols, xft_dtype dtype, case_visito
     case_buffer *b = case_add(&c, &r, "b", CASE_IN, XFT_F32, 1, 1, cols);
     case_buffer *y = case_add(&c, &r, "y", CASE_INOUT, dtype, 1, 2, rows, cols);
     xft_bias_params p = {rows, cols, cols, 1};
-    ref_bias(&(ref_call){.d = {b->values, start_from_values(y)}, .params = &p});
+    ref_bias(&(ref_call){.d = {b->values, case_start(y)}, .params = &p});
     c.record = record_bias;
-    work(&c, (double)rows * cols);
+    case_work(&c, (double)rows * cols);
     visit(&c, user);
     case_free(&c);
 }
@@ -190,10 +177,10 @@ static void column_sum_case(uint32_t rows, uint32_t cols, uint32_t chunks, xft_d
     case_add(&c, &r, "scratch", CASE_SCRATCH, XFT_F32, 0, 2, chunks, cols);
     case_buffer *y = case_add(&c, &r, "y", accumulate ? CASE_INOUT : CASE_OUT, XFT_F32, 1, 1, cols);
     xft_column_sum_params p = {rows, cols, cols, cols, 1, rows, accumulate, 1};
-    ref_column_sum(&(ref_call){.d = {x->values, start_from_values(y)}, .params = &p});
+    ref_column_sum(&(ref_call){.d = {x->values, case_start(y)}, .params = &p});
     c.u[0] = accumulate;
     c.record = record_column_sum;
-    work(&c, (double)rows * cols);
+    case_work(&c, (double)rows * cols);
     visit(&c, user);
     case_free(&c);
 }
@@ -210,10 +197,10 @@ static void reduce_sum_case(uint32_t rows, uint32_t cols, bool accumulate, case_
     for (uint64_t i = 0; i < case_elements(x); i++) x->values[i] = case_round(x->values[i] + 0.3, XFT_F32);
     case_buffer *y = case_add(&c, &r, "y", accumulate ? CASE_INOUT : CASE_OUT, XFT_F32, 1, 1, 1);
     xft_reduce_sum_params p = {rows, cols, cols, accumulate};
-    ref_reduce_sum(&(ref_call){.d = {x->values, start_from_values(y)}, .params = &p});
+    ref_reduce_sum(&(ref_call){.d = {x->values, case_start(y)}, .params = &p});
     c.u[0] = accumulate;
     c.record = record_reduce_sum;
-    work(&c, (double)rows * cols);
+    case_work(&c, (double)rows * cols);
     visit(&c, user);
     case_free(&c);
 }
@@ -253,7 +240,7 @@ static void random_normal_case(uint32_t rows, uint32_t cols, case_visitor visit,
      * is the logarithm. */
     y->tolerance = 1e-12;
     c.record = record_random_normal;
-    work(&c, 60.0 * rows * cols);
+    case_work(&c, 60.0 * rows * cols);
     visit(&c, user);
     case_free(&c);
 }

@@ -18,20 +18,6 @@ static uint32_t end_shape(case_set set) {
     return set == CASES_SMALL ? 1 : set == CASES_FULL ? SHAPES - BENCH_SHAPES : SHAPES;
 }
 
-static double *start_from_values(case_buffer *b) {
-    if (b->values) memcpy(b->expected, b->values, case_elements(b) * sizeof(double));
-    return b->expected;
-}
-
-static void work(op_case *c, double flops) {
-    c->flops = flops;
-    c->bytes = 0;
-    for (uint32_t i = 0; i < c->count; i++)
-        if (c->buffers[i].role != CASE_SCRATCH)
-            c->bytes += (double)case_elements(&c->buffers[i]) * xft_dtype_size(c->buffers[i].dtype) *
-                        (c->buffers[i].role == CASE_INOUT ? 2 : 1);
-}
-
 /* Moves every value by `offset`. */
 static void shift(case_buffer *b, double offset) {
     for (uint64_t i = 0; i < case_elements(b); i++) b->values[i] = case_round(b->values[i] + offset, b->dtype);
@@ -86,7 +72,7 @@ static void embedding_backward_case(uint32_t rows, uint32_t cols, uint32_t vocab
     case_buffer *dw = case_add(&c, &r, "dw", CASE_INOUT, out, 1, 2, vocabulary, cols);
     uint32_t *u = case_u32(ids);
     xft_embedding_backward_params p = {rows, cols, cols, cols, vocabulary, skip_id, 1};
-    ref_embedding_backward(&(ref_call){.d = {NULL, dy->values, start_from_values(dw)}, .u = {u}, .params = &p});
+    ref_embedding_backward(&(ref_call){.d = {NULL, dy->values, case_start(dw)}, .u = {u}, .params = &p});
     free(u);
     c.u[0] = skip_id;
     c.record = record_embedding_backward;
@@ -137,7 +123,7 @@ static void rms_norm_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtype 
     xft_rms_norm_params p = {rows, cols, cols, cols, c.f[0], 1};
     ref_rms_norm(&(ref_call){.d = {x->values, w->values, y->expected, rstd->expected}, .params = &p});
     c.record = record_rms_norm;
-    work(&c, 4.0 * rows * cols);
+    case_work(&c, 4.0 * rows * cols);
     done(&c, visit, user);
 }
 
@@ -166,7 +152,7 @@ static void rms_norm_backward_case(uint32_t rows, uint32_t cols, uint32_t chunks
     case_buffer *dx = case_add(&c, &r, "dx", accumulate_dx ? CASE_INOUT : CASE_OUT, residual, 1, 2, rows, cols);
     xft_rms_norm_backward_params p = {rows, cols, cols, cols, cols, accumulate_dx, 1};
     ref_rms_norm_backward(
-        &(ref_call){.d = {dy->values, x->values, w->values, rstd->values, start_from_values(dx)}, .params = &p});
+        &(ref_call){.d = {dy->values, x->values, w->values, rstd->values, case_start(dx)}, .params = &p});
     if (chunks) {
         case_add(&c, &r, "scratch", CASE_SCRATCH, XFT_F32, 0, 2, chunks, cols);
         case_buffer *dw = case_add(&c, &r, "dw", accumulate_dw ? CASE_INOUT : CASE_OUT, XFT_F32, 1, 1, cols);
@@ -181,7 +167,7 @@ static void rms_norm_backward_case(uint32_t rows, uint32_t cols, uint32_t chunks
     c.u[0] = accumulate_dx;
     c.u[1] = accumulate_dw;
     c.record = record_rms_norm_backward;
-    work(&c, (chunks ? 12.0 : 9.0) * rows * cols);
+    case_work(&c, (chunks ? 12.0 : 9.0) * rows * cols);
     done(&c, visit, user);
 }
 
@@ -206,7 +192,7 @@ static void layer_norm_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtyp
     xft_layer_norm_params p = {rows, cols, cols, cols, 2, c.f[0], 1};
     ref_layer_norm(&(ref_call){.d = {x->values, w->values, b->values, y->expected, stats->expected}, .params = &p});
     c.record = record_layer_norm;
-    work(&c, 8.0 * rows * cols);
+    case_work(&c, 8.0 * rows * cols);
     done(&c, visit, user);
 }
 
@@ -237,7 +223,7 @@ static void layer_norm_backward_case(uint32_t rows, uint32_t cols, uint32_t chun
     case_buffer *dx = case_add(&c, &r, "dx", accumulate_dx ? CASE_INOUT : CASE_OUT, residual, 1, 2, rows, cols);
     xft_layer_norm_backward_params p = {rows, cols, cols, cols, 2, cols, accumulate_dx, 1};
     ref_layer_norm_backward(
-        &(ref_call){.d = {dy->values, x->values, w->values, stats->values, start_from_values(dx)}, .params = &p});
+        &(ref_call){.d = {dy->values, x->values, w->values, stats->values, case_start(dx)}, .params = &p});
     if (chunks) {
         const case_role role = accumulate_dw ? CASE_INOUT : CASE_OUT;
         case_add(&c, &r, "scratch", CASE_SCRATCH, XFT_F32, 0, 2, 2 * chunks, cols);
@@ -258,7 +244,7 @@ static void layer_norm_backward_case(uint32_t rows, uint32_t cols, uint32_t chun
     c.u[0] = accumulate_dx;
     c.u[1] = accumulate_dw;
     c.record = record_layer_norm_backward;
-    work(&c, (chunks ? 18.0 : 13.0) * rows * cols);
+    case_work(&c, (chunks ? 18.0 : 13.0) * rows * cols);
     done(&c, visit, user);
 }
 
@@ -315,7 +301,7 @@ static void rope_case(uint32_t rows, uint32_t heads, uint32_t head_size, uint32_
     uint32_t *u = case_u32(at);
     xft_rope_params p = {
         rows, heads, head_size, rotary / 2, rotary, positions, heads * head_size, inverse ? -1.0f : 1.0f, 1};
-    ref_rope(&(ref_call){.d = {table->values, NULL, start_from_values(x)}, .u = {NULL, u}, .params = &p});
+    ref_rope(&(ref_call){.d = {table->values, NULL, case_start(x)}, .u = {NULL, u}, .params = &p});
     free(u);
     c.u[0] = head_size;
     c.u[1] = inverse;
@@ -358,7 +344,7 @@ static void swiglu_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtype ou
     xft_swiglu_params p = {rows, cols, cols, cols, cols, 1};
     ref_swiglu(&(ref_call){.d = {g->values, u->values, h->expected}, .params = &p});
     c.record = record_swiglu;
-    work(&c, 6.0 * rows * cols);
+    case_work(&c, 6.0 * rows * cols);
     done(&c, visit, user);
 }
 
@@ -409,7 +395,7 @@ static void swiglu_backward_case(uint32_t rows, uint32_t cols, uint32_t top_k, u
     for (uint64_t i = 0; h && i < case_elements(h); i++) h->expected[i] = NAN;
     for (uint64_t i = 0; dots && i < case_elements(dots); i++) dots->expected[i] = NAN;
     xft_swiglu_backward_params p = {rows, cols, cols, top_k, cols, cols, cols, top_k, experts, store_h, 1};
-    ref_swiglu_backward(&(ref_call){.d = {dh->values, weights, NULL, NULL, start_from_values(g), start_from_values(u),
+    ref_swiglu_backward(&(ref_call){.d = {dh->values, weights, NULL, NULL, case_start(g), case_start(u),
                                           h ? h->expected : NULL, dots ? dots->expected : NULL},
                                     .u = {NULL, NULL, source, offsets},
                                     .params = &p,
@@ -417,7 +403,7 @@ static void swiglu_backward_case(uint32_t rows, uint32_t cols, uint32_t top_k, u
     free(source);
     free(offsets);
     c.record = record_swiglu_backward;
-    work(&c, 16.0 * rows * cols);
+    case_work(&c, 16.0 * rows * cols);
     done(&c, visit, user);
 }
 

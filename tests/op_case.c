@@ -125,6 +125,21 @@ uint32_t *case_u32(const case_buffer *b) {
     return u;
 }
 
+double *case_start(case_buffer *b) {
+    if (b->values) memcpy(b->expected, b->values, case_elements(b) * sizeof(double));
+    return b->expected;
+}
+
+void case_work(op_case *c, double flops) {
+    c->flops = flops;
+    c->bytes = 0;
+    for (uint32_t i = 0; i < c->count; i++) {
+        const case_buffer *b = &c->buffers[i];
+        if (b->role == CASE_SCRATCH) continue;
+        c->bytes += (double)case_elements(b) * xft_dtype_size(b->dtype) * (b->role == CASE_INOUT ? 2 : 1);
+    }
+}
+
 void case_free(op_case *c) {
     for (uint32_t i = 0; i < c->count; i++) {
         free(c->buffers[i].values);

@@ -82,6 +82,10 @@ void case_add_null(op_case *c, const char *name);
 /* values of a u32 buffer as integers for references; allocated, caller frees. */
 uint32_t *case_u32(const case_buffer *b);
 uint64_t case_elements(const case_buffer *b);
+/* expected of a buffer, filled with its values where it has any: for references that work in place. */
+double *case_start(case_buffer *b);
+/* Sets flops and bytes: every argument moved once, scratch not at all, INOUT twice. */
+void case_work(op_case *c, double flops);
 void case_free(op_case *c);
 
 #endif
