@@ -20,7 +20,11 @@ xft_status xft_evaluator_create(xft_model *model, uint32_t tokens, uint32_t sequ
         .rope_theta = xft_network_theta(c, official),
         .router = xft_network_router(c, XFT_NOISE_NONE, official),
     };
-    xft_status status = xft_arena_create(model->device, "evaluation", 0, &e->arena);
+    xft_network counted = e->network;
+    xft_room count = {.device = model->device};
+    xft_status status = xft_network_take(&counted, &count);
+    xft_network_free(&counted);
+    if (status == XFT_OK) status = xft_arena_create(model->device, "evaluation", xft_room_total(&count), &e->arena);
     xft_room room = {.device = model->device, .arena = e->arena};
     if (status == XFT_OK) status = xft_network_take(&e->network, &room);
     if (status == XFT_OK) status = xft_network_upload(&e->network);

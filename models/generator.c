@@ -5,6 +5,7 @@
 #include "error.h"
 #include "model.h"
 #include "rope.h"
+#include "xft/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +126,9 @@ xft_status xft_generator_create(xft_model *model, const xft_generator_options *o
     XFT_FAIL_IF(!g, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a generator");
     g->model = model;
     g->options = checked;
-    xft_status status = xft_arena_create(model->device, "generation", 0, &g->arena);
+    xft_plan plan;
+    xft_status status = xft_plan_generation(&model->config, model->options.dtype, &checked, model->device, &plan);
+    if (status == XFT_OK) status = xft_arena_create(model->device, "generation", plan.total - plan.weights, &g->arena);
     xft_room room = {.device = model->device, .arena = g->arena};
     if (status == XFT_OK) status = xft_generator_take(g, &model->config, &model->weights, model->options.dtype, &room);
     if (status == XFT_OK && !xft_rope_per_token(&model->config)) status = upload_table(g, NULL, 0);

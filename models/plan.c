@@ -16,7 +16,7 @@ static void sum_up(const xft_room *room, xft_plan *plan) {
                        .activations = b[XFT_ROOM_ACTIVATIONS],
                        .scratch = b[XFT_ROOM_SCRATCH],
                        .cache = b[XFT_ROOM_CACHE]};
-    for (int i = 0; i < XFT_ROOM_KINDS; i++) plan->total += b[i];
+    plan->total = xft_room_total(room);
 }
 
 /* The weights of a model, counted; their shapes stay in *weights. */

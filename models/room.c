@@ -25,3 +25,9 @@ xft_tensor xft_room_take(xft_room *room, xft_dtype dtype, uint32_t d0, uint32_t 
     if (room->status == XFT_OK) room->bytes[room->kind] += bytes;
     return tensor;
 }
+
+uint64_t xft_room_total(const xft_room *room) {
+    uint64_t total = 0;
+    for (int i = 0; i < XFT_ROOM_KINDS; i++) total += room->bytes[i];
+    return total;
+}

@@ -24,6 +24,9 @@ typedef struct xft_room {
     xft_status status;
 } xft_room;
 
+/* Bytes of all kinds. */
+uint64_t xft_room_total(const xft_room *room);
+
 /* A tensor of shape [d0], [d0,d1] or [d0,d1,d2]; unused dimensions are 0. Without an arena it has a shape, no memory.
  */
 xft_tensor xft_room_take(xft_room *room, xft_dtype dtype, uint32_t d0, uint32_t d1, uint32_t d2);

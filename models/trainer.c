@@ -149,7 +149,7 @@ static xft_status record_update(xft_trainer *t) {
 /* ---- Life ---- */
 
 /* Refuses with numbers what the device has no memory for, and names what would take less. */
-static xft_status check_budget(const xft_trainer *t) {
+static xft_status check_budget(const xft_trainer *t, uint64_t *needed) {
     const xft_model *m = t->model;
     const xft_train_options *o = &t->options;
     uint64_t total, available;
@@ -157,13 +157,13 @@ static xft_status check_budget(const xft_trainer *t) {
     xft_plan p;
     XFT_TRY(xft_plan_training(&m->config, m->options.dtype, o, m->device, &p));
     XFT_TRY(xft_device_memory(m->device, &total, &available, &told));
-    uint64_t needed = p.total - xft_model_bytes(m);
-    if (needed <= available) return XFT_OK;
+    *needed = p.total - xft_model_bytes(m);
+    if (*needed <= available) return XFT_OK;
     return xft_fail(
         XFT_ERROR_OUT_OF_DEVICE_MEMORY,
         "training takes %.2f GiB beside the weights (gradients %.2f, optimizer %.2f, activations %.2f, scratch "
         "%.2f); %s has %.2f GiB left. Less is taken by%s%s%s a smaller micro-batch (now %u tokens)%s",
-        needed / 0x1p30, p.gradients / 0x1p30, p.optimizer / 0x1p30, p.activations / 0x1p30, p.scratch / 0x1p30,
+        *needed / 0x1p30, p.gradients / 0x1p30, p.optimizer / 0x1p30, p.activations / 0x1p30, p.scratch / 0x1p30,
         xft_device_get_info(m->device)->id, available / 0x1p30, o->recompute ? "" : " recomputation,",
         o->optimizer == XFT_ADAMW ? " Adafactor," : "", o->precision == XFT_PRECISION_STOCHASTIC ? "" : " bf16,",
         o->tokens, m->config.num_experts ? ", fewer experts" : "");
@@ -188,8 +188,9 @@ xft_status xft_trainer_create(xft_model *model, const xft_train_options *options
     t->model = model;
     t->options = *options;
     xft_status status = xft_train_options_check(&t->options, model->options.dtype, model->options.mixing);
-    if (status == XFT_OK) status = xft_arena_create(model->device, "training", 0, &t->arena);
-    if (status == XFT_OK) status = check_budget(t);
+    uint64_t needed = 0;
+    if (status == XFT_OK) status = check_budget(t, &needed);
+    if (status == XFT_OK) status = xft_arena_create(model->device, "training", needed, &t->arena);
     xft_room room = {.device = model->device, .arena = t->arena};
     if (status == XFT_OK)
         status = xft_trainer_take(t, &model->config, &model->parameters, &model->weights, model->options.dtype, &room);

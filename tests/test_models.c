@@ -426,6 +426,14 @@ Test(models, cached_logits_equal_the_full_forward) {
 
 /* ---- Memory ---- */
 
+/* What the driver was asked for: the plan, and staging slots. */
+static void check_buffers(uint64_t planned) {
+    xft_device_counters counters;
+    xft_device_get_counters(device, &counters);
+    cr_expect_lt(fabs((double)counters.buffer_bytes / (double)planned - 1), 0.02, "%llu bytes of buffers, %llu planned",
+                 (unsigned long long)counters.buffer_bytes, (unsigned long long)planned);
+}
+
 Test(models, plans_are_what_is_allocated) {
     for (int kind = 0; kind < 6; kind++) {
         bool bf16 = kind == 2 || kind == 3, merge = kind == 4;
@@ -446,6 +454,7 @@ Test(models, plans_are_what_is_allocated) {
             OK(xft_plan_generation(&c, dtype, &options, device, &plan));
             OK(xft_generator_create(model, &options, &g));
             used = xft_model_bytes(model) + xft_generator_bytes(g);
+            check_buffers(plan.total);
             xft_generator_destroy(g);
         } else {
             xft_trainer *t;
@@ -460,6 +469,7 @@ Test(models, plans_are_what_is_allocated) {
             OK(xft_plan_training(&c, dtype, &options, device, &plan));
             OK(xft_trainer_create(model, &options, &t));
             used = xft_model_bytes(model) + xft_trainer_bytes(t);
+            check_buffers(plan.total);
             xft_trainer_destroy(t);
         }
         printf("plan %d: %llu bytes planned, %llu allocated\n", kind, (unsigned long long)plan.total,
