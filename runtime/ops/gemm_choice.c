@@ -50,25 +50,36 @@ static uint32_t round_up(uint32_t x, uint32_t to) {
     return blocks(x, to) * to;
 }
 
+/* Panels of columns per work-group, 4 at most: as many as leave every core the same work. The next panel is packed
+ * behind the arithmetic of this one, and a 16-bit a is converted once for all of them (worth some imbalance). */
+static uint32_t panels_per_group(uint32_t panels, uint32_t row_blocks, uint32_t cores, bool converts) {
+    for (uint32_t n = 4; n > 1; n--) {
+        const uint32_t groups = row_blocks * blocks(panels, n), most = blocks(groups, cores) * n;
+        if (groups >= 4 * cores && most * 100 <= blocks(row_blocks * panels, cores) * (converts ? 115 : 103)) return n;
+    }
+    return 1;
+}
+
 /* Slabs as deep as the first-level cache holds a panel of b; rows as many as pay for packing it, with a's copy within
- * the second-level cache; columns as many as pay for that copy. */
+ * the second-level cache. */
 static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *p) {
-    const bool wide = info->native_vector_width >= 16, packs_a = p->form == XFT_TN || p->a != XFT_F32;
-    const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw;
-    uint32_t kc = p->form == XFT_TN ? 512 : 640;
-    uint32_t bm = p->form != XFT_TN ? 516 : p->M >= 1024 || p->experts > 0 ? 192 : 96;
-    uint32_t pc = p->c == XFT_F32 ? nr : p->form == XFT_TN ? 16 * nr : packs_a ? 4 * nr : nr;
-    while (bm > mr && 4ull * (kc * nr + bm * pc + (packs_a ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
+    const bool wide = info->native_vector_width >= 16, tn = p->form == XFT_TN, converts = !tn && p->a != XFT_F32;
+    const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw, panels = blocks(p->N, nr);
+    const uint32_t cores = info->compute_units ? info->compute_units : 1;
+    const uint32_t kc = tn ? 512 : 640, pc = p->c == XFT_F32 ? nr : tn ? 16 * nr : 4 * nr;
+    uint32_t bm = !tn ? 516 : p->M >= 1024 || p->experts > 0 ? 192 : 96;
+    while (bm > mr && 4ull * (2 * kc * nr + bm * pc + (tn || converts ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
         bm = round_up(bm / 2, mr);
 
     /* Row blocks of equal size, and enough work-groups for every core. */
-    uint32_t rows = bm, columns = p->c != XFT_F32 ? pc : p->form == XFT_TN ? round_up(p->N, nr) : packs_a ? 4 * nr : nr;
-    if (p->experts == 0 || p->form == XFT_TN) rows = round_up(blocks(p->M, blocks(p->M, bm)), mr);
-    const uint32_t enough = 4 * (info->compute_units ? info->compute_units : 1);
-    const uint32_t matrices = p->experts > 0 && p->form == XFT_TN ? p->experts : 1;
-    while (columns > nr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < enough)
+    const uint32_t matrices = tn && p->experts > 0 ? p->experts : 1;
+    uint32_t rows = bm, columns = tn ? (p->c == XFT_F32 ? panels * nr : pc) : nr;
+    if (p->experts == 0 || tn) rows = round_up(blocks(p->M, blocks(p->M, bm)), mr);
+    if (!tn) columns = nr * panels_per_group(panels, blocks(p->M, rows), cores, converts);
+    while (columns > nr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < 4 * cores)
         columns = round_up(columns / 2, nr);
-    while (rows > mr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < enough) rows = round_up(rows / 2, mr);
+    while (rows > mr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < 4 * cores)
+        rows = round_up(rows / 2, mr);
     return (xft_gemm_choice){
         .variant = "cpu", .wg = 1, .tile = {vw, mr, bm, kc, pc}, .rows = rows, .columns = columns, .rows_first = true};
 }
