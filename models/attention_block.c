@@ -53,8 +53,8 @@ void xft_attention_block_backward(const xft_network *n, xft_stream *s, uint32_t 
     uint32_t D = n->config->head_size;
     bool weights = !n->options.frozen, more = n->accumulate;
 
-    xft_gemm(s, XFT_NN, &n->d_x, &w->o, &n->d_o, false);           // d_o [T,A] = d_x Wo
-    if (weights) xft_gemm(s, XFT_TN, &n->d_x, &a->o, &d->o, more); // d_Wo [H,A] (+)= d_x^T o
+    xft_gemm(s, XFT_NN, &n->d_x, &w->o, &n->d_o, false);                 // d_o [T,A] = d_x Wo
+    if (weights) xft_weight_gradient(n, s, &n->d_x, &a->o, NULL, &d->o); // d_Wo [H,A] (+)= d_x^T o
     xft_attention_backward(s, &a->q, &a->k, &a->v, &a->o, &n->d_o, &a->lse, &n->segments, D, 1 / sqrtf((float)D),
                            &n->delta, &n->d_q, &n->d_k, &n->d_v);
     xft_rope(s, &n->table, &n->rows, D, true, &n->d_k);
@@ -65,9 +65,9 @@ void xft_attention_block_backward(const xft_network *n, xft_stream *s, uint32_t 
         xft_column_sum(s, &n->d_q, &n->sums, &d->q_bias, more);
     }
     if (weights) {
-        xft_gemm(s, XFT_TN, &n->d_v, &a->y1, &d->v, more); // d_Wv [G,H] (+)= d_v^T y1
-        xft_gemm(s, XFT_TN, &n->d_k, &a->y1, &d->k, more); // d_Wk [G,H]
-        xft_gemm(s, XFT_TN, &n->d_q, &a->y1, &d->q, more); // d_Wq [A,H]
+        xft_weight_gradient(n, s, &n->d_v, &a->y1, NULL, &d->v); // d_Wv [G,H] (+)= d_v^T y1
+        xft_weight_gradient(n, s, &n->d_k, &a->y1, NULL, &d->k); // d_Wk [G,H]
+        xft_weight_gradient(n, s, &n->d_q, &a->y1, NULL, &d->q); // d_Wq [A,H]
     }
     xft_gemm(s, XFT_NN, &n->d_v, &w->v, &n->d_y, false); // d_y1 [T,H] = d_v Wv
     xft_gemm(s, XFT_NN, &n->d_k, &w->k, &n->d_y, true);  // += d_k Wk

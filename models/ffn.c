@@ -23,7 +23,7 @@ void xft_ffn_forward(const xft_network *n, xft_stream *s, uint32_t l, bool again
 static void weight_gradient(const xft_network *n, xft_stream *s, uint32_t l, const xft_tensor *d_out,
                             const xft_tensor *in, const xft_tensor *d_w, const xft_tensor *experts, bool more) {
     if (!n->merge) {
-        xft_gemm(s, XFT_TN, d_out, in, d_w, more);
+        xft_weight_gradient(n, s, d_out, in, NULL, d_w);
         return;
     }
     const xft_merge *m = n->merge;

@@ -47,12 +47,13 @@ static xft_status name_tensors(xft_model *m) {
 static xft_status build(xft_model *m) {
     XFT_TRY(xft_parameters_make(&m->config, m->options.mixing, &m->parameters));
     xft_room count = {.device = m->device}; /* so that the arena takes no more than it needs */
-    xft_status status = xft_weights_take(&count, &m->config, &m->parameters, m->options.dtype, NULL, &m->weights);
+    xft_status status =
+        xft_weights_take(&count, &m->config, &m->parameters, m->options.dtype, m->options.dtype, NULL, &m->weights);
     xft_weights_free(&m->weights);
     XFT_TRY(status);
     XFT_TRY(xft_arena_create(m->device, "weights", xft_room_total(&count), &m->arena));
     xft_room room = {.device = m->device, .arena = m->arena};
-    XFT_TRY(xft_weights_take(&room, &m->config, &m->parameters, m->options.dtype, NULL, &m->weights));
+    XFT_TRY(xft_weights_take(&room, &m->config, &m->parameters, m->options.dtype, m->options.dtype, NULL, &m->weights));
     XFT_TRY(name_tensors(m));
     for (uint32_t l = 0; m->options.mixing && l < m->config.num_layers; l++) {
         float ones[64];

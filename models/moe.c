@@ -67,10 +67,10 @@ void xft_moe_backward(const xft_network *n, xft_stream *s, uint32_t l) {
     xft_gather_rows(s, &n->d_x, &a->source, &a->offsets, n->config->top_k, grouped_d); // [R,H]
     xft_grouped_gemm(s, XFT_NN, grouped_d, &w->down, &a->offsets, &n->d_h, false);     // d_h [R,I]
     xft_swiglu_backward(s, &n->d_h, &a->weights, &a->source, &a->offsets, &a->g, &a->u, &n->h, &n->dots);
-    xft_grouped_gemm(s, XFT_TN, grouped_d, &n->h, &a->offsets, &d->down, more);           // [E,H,I]
+    xft_weight_gradient(n, s, grouped_d, &n->h, &a->offsets, &d->down);                   // [E,H,I]
     xft_gather_rows(s, &a->y2, &a->source, &a->offsets, n->config->top_k, &n->grouped_x); // [R,H]
-    xft_grouped_gemm(s, XFT_TN, d_u, &n->grouped_x, &a->offsets, &d->up, more);           // [E,I,H]
-    xft_grouped_gemm(s, XFT_TN, d_g, &n->grouped_x, &a->offsets, &d->gate, more);         // [E,I,H]
+    xft_weight_gradient(n, s, d_u, &n->grouped_x, &a->offsets, &d->up);                   // [E,I,H]
+    xft_weight_gradient(n, s, d_g, &n->grouped_x, &a->offsets, &d->gate);                 // [E,I,H]
     xft_grouped_gemm(s, XFT_NN, d_u, &w->up, &a->offsets, grouped_d, false);              // [R,H]
     xft_grouped_gemm(s, XFT_NN, d_g, &w->gate, &a->offsets, grouped_d, true);
     xft_combine(s, grouped_d, &a->inverse, NULL, &n->d_y, false); // d_y2 [T,H]

@@ -141,6 +141,12 @@ static void take_scratch(xft_network *n, xft_room *room) {
     n->loss = xft_room_take(room, XFT_F32, 1, 0, 0);
     n->balance = xft_room_take(room, XFT_F32, 1, 0, 0);
     if (!n->options.backward) return;
+    if (n->options.grad_dtype != XFT_F32) {
+        uint32_t inner = H > c->intermediate_size ? H : c->intermediate_size;
+        uint32_t outer = inner == H ? c->intermediate_size : H;
+        uint32_t least = A > outer ? A : outer; /* the largest of [H,A], [I,H] and [E,I,H], whichever way it lies */
+        n->wide = xft_room_take(room, XFT_F32, (E ? E : 1) * ((least + 3) / 4 * 4), (inner + 3) / 4 * 4, 0);
+    }
     n->d_x = xft_room_take(room, XFT_F32, T, H, 0);
     n->d_y = xft_room_take(room, XFT_F32, T, H, 0);
     n->d_o = xft_room_take(room, n->dtype, T, A, 0);
@@ -275,6 +281,30 @@ void xft_network_fill(const xft_network *n, const xft_input_layout *at, const xf
     for (uint32_t t = cu[most]; per_token && t < T; t++)
         xft_rope_row(n->config, n->rope_theta, 0, 1, table + (size_t)t * n->table.pitch);
     if (n->noise.rank) fill_noise(n, b, (float *)(base + at->noise));
+}
+
+/* ---- Gradients of matrices ---- */
+
+enum { GRADIENT_KEYS = 1 << 24 }; /* keys of rounding below are those of the optimizer */
+
+void xft_weight_gradient(const xft_network *n, xft_stream *s, const xft_tensor *d_out, const xft_tensor *x,
+                         const xft_tensor *offsets, const xft_tensor *d_w) {
+    bool narrow = d_w->dtype != XFT_F32;
+    xft_tensor sum = *d_w;
+    if (narrow) { /* summed in f32, rounded stochastically at the end */
+        sum.buffer = n->wide.buffer;
+        sum.offset = n->wide.offset;
+        sum.dtype = XFT_F32;
+        sum.pitch = (xft_cols(d_w) + 3) / 4 * 4;
+        if (n->accumulate) xft_cast(s, d_w, &sum, XFT_ROUND_NEAREST, NULL, 0);
+    }
+    if (offsets)
+        xft_grouped_gemm(s, XFT_TN, d_out, x, offsets, &sum, n->accumulate);
+    else
+        xft_gemm(s, XFT_TN, d_out, x, &sum, n->accumulate);
+    if (!narrow) return;
+    size_t index = (size_t)((const char *)d_w - (const char *)n->d->layers) / sizeof *d_w; /* unlike any other's */
+    xft_cast(s, &sum, d_w, XFT_ROUND_STOCHASTIC, &n->step, GRADIENT_KEYS + 2 * (uint32_t)index + n->accumulate);
 }
 
 /* ---- Norms ---- */

@@ -24,6 +24,7 @@ typedef struct xft_network_options {
     bool recompute;      /* keep only the inputs of each layer; gradients are the same bits */
     bool official;       /* --compat official */
     bool frozen;         /* merge stage: only the gradients of the FFN matrices are wanted */
+    xft_dtype grad_dtype; /* of the gradients of a layer's matrices */
     bool all_logits;     /* room for logits of all T rows */
     xft_noise noise;     /* of the router */
 } xft_network_options;
@@ -74,6 +75,7 @@ typedef struct xft_network {
     xft_tensor statistics, counts;    /* [C,3E'], u32 [C,E]: scratch of router_balance and expert_group */
     xft_tensor logits, row_loss;      /* [C,V] (all_logits: [T,V]), [T] */
     xft_tensor loss, balance;         /* [1] sums of the step */
+    xft_tensor wide;              /* f32, room for the largest matrix, where gradients are bf16 */
     xft_tensor d_x, d_y;              /* [T,H] */
     xft_tensor d_o, d_q, d_k, d_v;    /* d: like o, q, k, v */
     xft_tensor delta;                 /* [heads,T] */
@@ -147,6 +149,10 @@ void xft_norm_forward(const xft_network *network, xft_stream *stream, const xft_
 void xft_norm_backward(const xft_network *network, xft_stream *stream, const xft_tensor *d_y, const xft_tensor *x,
                        const xft_tensor *w, const xft_tensor *stats, bool accumulate_d_x, const xft_tensor *d_w,
                        const xft_tensor *d_b);
+
+/* Gradient of a matrix of a layer: d_w = or += d_out^T x by network->accumulate; grouped by offsets (NULL: not). */
+void xft_weight_gradient(const xft_network *network, xft_stream *stream, const xft_tensor *d_out, const xft_tensor *x,
+                         const xft_tensor *offsets, const xft_tensor *d_w);
 
 /* A tensor, or NULL for an absent one. */
 const xft_tensor *xft_present(const xft_tensor *tensor);

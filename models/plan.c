@@ -25,7 +25,7 @@ static xft_status count_weights(const xft_config *config, bool merge, xft_dtype 
     XFT_TRY(xft_config_check(config));
     XFT_TRY(xft_parameters_make(config, merge, parameters));
     room->kind = XFT_ROOM_WEIGHTS;
-    return xft_weights_take(room, config, parameters, dtype, NULL, weights);
+    return xft_weights_take(room, config, parameters, dtype, dtype, NULL, weights);
 }
 
 xft_status xft_plan_training(const xft_config *config, xft_dtype dtype, const xft_train_options *options,

@@ -22,6 +22,8 @@ xft_status xft_train_options_check(xft_train_options *o, xft_dtype dtype, bool m
                 "train options: precision %d is unknown", (int)o->precision);
     XFT_FAIL_IF((o->precision == XFT_PRECISION_F32) != (dtype == XFT_F32) && !o->merge, XFT_ERROR_INVALID_ARGUMENT,
                 "train options: precision does not fit a model of %s", xft_dtype_name(dtype));
+    XFT_FAIL_IF(o->grad_dtype != XFT_F32 && o->grad_dtype != XFT_BF16, XFT_ERROR_INVALID_ARGUMENT,
+                "train options: grad_dtype %s, must be f32 or bf16", xft_dtype_name(o->grad_dtype));
     XFT_FAIL_IF(o->merge && !mixing, XFT_ERROR_INVALID_ARGUMENT,
                 "train options: merge needs a model with mixing coefficients");
     XFT_FAIL_IF(!(o->weight_decay >= 0) || !(o->max_norm >= 0), XFT_ERROR_INVALID_ARGUMENT,
@@ -81,7 +83,7 @@ xft_status xft_trainer_take(xft_trainer *t, const xft_config *config, const xft_
     const xft_train_options *o = &t->options;
     bool merge = o->merge;
     room->kind = XFT_ROOM_GRADIENTS;
-    XFT_TRY(xft_weights_take(room, config, parameters, XFT_F32, merge ? is_mixing : is_network, &t->d));
+    XFT_TRY(xft_weights_take(room, config, parameters, o->grad_dtype, XFT_F32, merge ? is_mixing : is_network, &t->d));
     t->dense = xft_config_dense(config);
     if (merge) XFT_TRY(take_merge(t, config, weights, room));
     const xft_config *c = merge ? &t->dense : config;
@@ -93,6 +95,7 @@ xft_status xft_trainer_take(xft_trainer *t, const xft_config *config, const xft_
         .options = {.tokens = o->tokens,
                     .sequences = o->sequences,
                     .head_chunk = o->head_chunk,
+                    .grad_dtype = merge ? XFT_F32 : o->grad_dtype,
                     .backward = true,
                     .recompute = o->recompute,
                     .official = o->official,

@@ -109,13 +109,13 @@ xft_tensor xft_parameter_view(const xft_parameter *p, const xft_weights *w) {
 }
 
 xft_status xft_weights_take(xft_room *room, const xft_config *config, const xft_parameters *parameters, xft_dtype dtype,
-                            bool (*wanted)(const xft_parameter *), xft_weights *weights) {
+                            xft_dtype outer, bool (*wanted)(const xft_parameter *), xft_weights *weights) {
     *weights = (xft_weights){.layers = calloc(config->num_layers, sizeof(xft_layer_weights))};
     XFT_FAIL_IF(!weights->layers, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u layers", config->num_layers);
     for (uint32_t i = 0; i < parameters->count; i++) {
         const xft_parameter *p = &parameters->list[i];
         if (!p->stored_rows || (wanted && !wanted(p))) continue;
-        xft_dtype type = p->small ? XFT_F32 : dtype;
+        xft_dtype type = p->small ? XFT_F32 : p->layer == NO_LAYER ? outer : dtype;
         xft_tensor *tensor = xft_parameter_store(p, weights);
         if (p->rank == 3)
             *tensor = xft_room_take(room, type, p->shape[0], p->shape[1], p->shape[2]);

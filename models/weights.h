@@ -56,10 +56,10 @@ xft_status xft_parameters_make(const xft_config *config, bool merge, xft_paramet
 xft_tensor *xft_parameter_store(const xft_parameter *parameter, const xft_weights *weights);
 xft_tensor xft_parameter_view(const xft_parameter *parameter, const xft_weights *weights);
 
-/* Takes a tensor for every parameter for which `wanted` is NULL or true; matrices in `dtype`, small ones in f32.
- * weights->layers is allocated for config->num_layers. */
+/* Takes a tensor for every parameter for which `wanted` is NULL or true; matrices of layers in `dtype`, embedding and
+ * head in `outer`, small ones in f32. weights->layers is allocated for config->num_layers. */
 xft_status xft_weights_take(xft_room *room, const xft_config *config, const xft_parameters *parameters, xft_dtype dtype,
-                            bool (*wanted)(const xft_parameter *), xft_weights *weights);
+                            xft_dtype outer, bool (*wanted)(const xft_parameter *), xft_weights *weights);
 void xft_weights_free(xft_weights *weights);
 
 #endif

@@ -135,8 +135,8 @@ static xft_status bench_open(bench *t, const oracle *o, const char *input) {
     }
     XFT_TRY(xft_arena_create(o->device, "optimizer", 0, &t->arena));
     room.arena = t->arena;
-    XFT_TRY(xft_weights_take(&room, &t->config, &t->parameters, XFT_F32, all, &t->w));
-    XFT_TRY(xft_weights_take(&room, &t->config, &t->parameters, XFT_F32, all, &t->d));
+    XFT_TRY(xft_weights_take(&room, &t->config, &t->parameters, XFT_F32, XFT_F32, all, &t->w));
+    XFT_TRY(xft_weights_take(&room, &t->config, &t->parameters, XFT_F32, XFT_F32, all, &t->d));
     XFT_TRY(xft_train_options_check(&t->options, XFT_F32, false));
     XFT_TRY(xft_optimization_take(&t->optimization, &room, &t->options, &t->config, &t->parameters, &t->w, &t->d, NULL,
                                   all));

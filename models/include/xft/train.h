@@ -53,6 +53,7 @@ typedef struct xft_train_options {
     float weight_decay;          /* of matrices */
     float max_norm;              /* clipping of the global gradient norm; 0: none */
     xft_precision precision;
+    xft_dtype grad_dtype; /* of the gradients of a layer's matrices: XFT_F32, or XFT_BF16 rounded stochastically */
     bool recompute;              /* activations of a layer are computed again in backward: less memory, same bits */
     bool official;               /* --compat official: every quirk of the reference at once */
     bool stored_noise;           /* router noise comes with the batches instead of from Philox */
