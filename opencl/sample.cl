@@ -79,8 +79,9 @@ KERNEL sample(RO_ARG(logits), RO_ARG(step), RW_ARG(ids), xft_sample_params p) {
             uint stretch = 4 * ((cols + 4 * WG - 1) / (4 * WG)), begin = min(LOCAL_ID * stretch, cols);
             uint end = min(begin + stretch, cols), equal = 0;
             for (uint c = begin; c < end; c += 4) {
-                int4 same = as_uint4(WEIGHT4(c)) == (uint4)(cut);
-                equal -= same.x + same.y + same.z + same.w;
+                float w[4];
+                vstore4(WEIGHT4(c), 0, w);
+                UNROLL for (uint i = 0; i < 4; i++) equal += AS_UINT(w[i]) == cut ? 1 : 0;
             }
             uint before = (uint)prefix_sum((float)equal, red).x, seen = before;
             float kept = 0.0f;
