@@ -371,6 +371,13 @@ static void cases_both(case_set set, void (*make)(const attention_case *a, case_
     make(&(attention_case){small, {2, 2, 6}, XFT_F32, XFT_F32, false}, visit, user);
     make(&(attention_case){small, {2, 1, 12}, XFT_F32, XFT_F32, true}, visit, user);
     make(&(attention_case){small, {4, 2, 6}, XFT_BF16, XFT_BF16, true}, visit, user);
+    /* The head sizes of real models, so that their kernels meet every compiler and every tool. */
+    static const uint32_t tuned[] = {64, 80, 96, 128, 256};
+    for (uint32_t i = 0; i < 5; i++)
+        make(
+            &(attention_case){
+                &packings[1], {2, 1, tuned[i]}, i % 2 ? XFT_BF16 : XFT_F32, i % 2 ? XFT_BF16 : XFT_F32, false},
+            visit, user);
     if (set == CASES_SMALL) return;
     static const heads sizes[] = {{3, 1, 4},  {4, 2, 6},  {6, 6, 8},  {2, 1, 10},  {5, 5, 12},  {8, 2, 16}, {1, 1, 32},
                                   {9, 3, 64}, {3, 1, 80}, {4, 2, 96}, {2, 1, 128}, {2, 1, 256}, {3, 1, 14}};
@@ -500,6 +507,9 @@ static void cases_cache(case_set set, bool decode, case_visitor visit, void *use
         {{2, 1, 8}, 2, 1, 7, {3, 0, 0, 0}, XFT_F32, XFT_F32, false},
         {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_BF16, XFT_BF16, false},
         {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_F32, XFT_BF16, true},
+        {{8, 1, 64}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_BF16, false},
+        {{8, 1, 128}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_F32, false},
+        {{4, 1, 256}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_F32, false},
         {{1, 1, 4}, 1, 1, 1, {0, 0, 0, 0}, XFT_F32, XFT_F32, false},
         {{4, 2, 6}, 3, 2, 9, {7, 0, 4, 0}, XFT_F32, XFT_BF16, false},
         {{3, 3, 10}, 5, 3, 40, {37, 20, 1, 0}, XFT_BF16, XFT_F32, false},
@@ -516,7 +526,7 @@ static void cases_cache(case_set set, bool decode, case_visitor visit, void *use
         {{9, 3, 64}, 2, 1, 700, {651, 3, 0, 0}, XFT_F32, XFT_BF16, true},
         {{12, 2, 256}, 1, 3, 70, {60, 0, 0, 0}, XFT_BF16, XFT_F32, true},
     };
-    for (uint32_t i = 0; i < (set == CASES_SMALL ? 3 : sizeof cases / sizeof *cases); i++) make(&cases[i], visit, user);
+    for (uint32_t i = 0; i < (set == CASES_SMALL ? 6 : sizeof cases / sizeof *cases); i++) make(&cases[i], visit, user);
     if (decode) return;
     make(&(cache_case){{2, 2, 6}, 3, 4, 9, {7, 9, 0, 0}, XFT_F32, XFT_F32, false}, visit, user); /* beyond the end */
     make(&(cache_case){{1, 1, 4}, 2, 3, 5, {UINT32_MAX / 2, 3, 0, 0}, XFT_BF16, XFT_BF16, false}, visit, user);
