@@ -8,7 +8,7 @@
 #define LOWEST -1e30f // below every score, and exp(LOWEST - LOWEST) is 1
 #define P_AT(c) ((__local float *)tile)[(c) * 4u * TP + row]
 
-KERNEL attention(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(segments), RW_ARG(o), RW_ARG(lse), xft_attention_params p) {
+SUBGROUPS KERNEL attention(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(segments), RW_ARG(o), RW_ARG(lse), xft_attention_params p) {
     RO(q); RO(k); RO(v); RO(segments); RW(o); RW(lse);
     const uint tokens = p.tokens, ld_q = p.ld_q, ld_k = p.ld_k, ld_v = p.ld_v, ld_o = p.ld_o, ld_lse = p.ld_lse;
     const uint group = p.heads / p.kv_heads;

@@ -6,7 +6,7 @@
 // The queries [x, y) that see key t; t may be beyond the last.
 #define QUERIES_OF(t) ((t) < tokens ? (uint2)(t, min(tokens, segments[4u * (t) + 2u])) : (uint2)(0u))
 
-KERNEL attention_backward_kv(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_o), RO_ARG(lse), RO_ARG(delta), RO_ARG(segments),
+SUBGROUPS KERNEL attention_backward_kv(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_o), RO_ARG(lse), RO_ARG(delta), RO_ARG(segments),
                              RW_ARG(dk), RW_ARG(dv), xft_attention_backward_kv_params p) {
     RO(q); RO(k); RO(v); RO(d_o); RO(lse); RO(delta); RO(segments); RW(dk); RW(dv);
     const uint tokens = p.tokens, ld_q = p.ld_q, ld_k = p.ld_k, ld_v = p.ld_v, ld_do = p.ld_do, ld_lse = p.ld_lse;

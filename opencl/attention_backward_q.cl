@@ -2,7 +2,7 @@
 // q, do, dq [tokens, heads * D], k, v [tokens, kv_heads * D], lse, delta f32 [heads, tokens], segments u32 [tokens, 4].
 // Grid: tiles of ROWS queries x heads, the heaviest first. As attention.cl, but the rows' log-sum-exp is known, so every
 // work-item makes its own part of P and dS in registers.
-KERNEL attention_backward_q(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_o), RO_ARG(lse), RO_ARG(delta), RO_ARG(segments),
+SUBGROUPS KERNEL attention_backward_q(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_o), RO_ARG(lse), RO_ARG(delta), RO_ARG(segments),
                             RW_ARG(dq), xft_attention_backward_q_params p) {
     RO(q); RO(k); RO(v); RO(d_o); RO(lse); RO(delta); RO(segments); RW(dq);
     const uint tokens = p.tokens, ld_q = p.ld_q, ld_k = p.ld_k, ld_v = p.ld_v, ld_do = p.ld_do, ld_lse = p.ld_lse;

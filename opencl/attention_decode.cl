@@ -9,7 +9,7 @@
 #define LANES (WG / ROWS)          // work-items per row in the softmax
 #define LOWEST -1e30f
 
-KERNEL attention_decode(RO_ARG(q), RO_ARG(k_cache), RO_ARG(v_cache), RO_ARG(lengths), RW_ARG(o),
+SUBGROUPS KERNEL attention_decode(RO_ARG(q), RO_ARG(k_cache), RO_ARG(v_cache), RO_ARG(lengths), RW_ARG(o),
                         xft_attention_decode_params p) {
     RO(q); RO(k_cache); RO(v_cache); RO(lengths); RW(o);
     const uint new_tokens = p.new_tokens, capacity = p.capacity, ld_q = p.ld_q, ld_o = p.ld_o;

@@ -2,6 +2,8 @@
 #include "attention.h"
 #include "record.h"
 
+#include <string.h>
+
 /* Positions travel through f32 in the kernels, exactly up to 2^24. */
 enum { MAX_TOKENS = 1 << 24 };
 
@@ -69,11 +71,20 @@ static xft_status check_inputs(xft_stream *stream, const char *op, const xft_ten
  * plain forms and VW, half the rows, of the CPU forms. */
 typedef struct form {
     const char *variant;
-    uint32_t wg, rows, rows_constant, cols;
+    uint32_t wg, rows, rows_constant, cols, simd;
 } form;
 
-static form plain_form(uint32_t wg, uint32_t rows, uint32_t cols) {
-    return (form){.wg = wg, .rows = rows, .rows_constant = rows, .cols = cols};
+static bool is_intel(const xft_device_info *info) {
+    return strstr(info->name, "Intel") != NULL;
+}
+
+/* 128 registers of a lane are enough for every tile below; with 32 lanes Xe-HPC has half as many. */
+static uint32_t simd_of(const xft_device_info *info) {
+    return is_intel(info) && strstr(info->name, "Max") ? 16 : 0;
+}
+
+static form plain_form(const xft_device_info *info, uint32_t wg, uint32_t rows, uint32_t cols) {
+    return (form){.wg = wg, .rows = rows, .rows_constant = rows, .cols = cols, .simd = simd_of(info)};
 }
 
 /* Wide vectors on CPU devices, when the `heads` head-sized arrays of rows, `copies` of columns and two of scores that a
@@ -83,19 +94,27 @@ static form cpu_form(const xft_device_info *info, uint32_t head_size, uint32_t h
     if (has_cpu_forms(info))
         for (uint32_t vw = info->native_vector_width >= 16 ? 16 : 8; vw >= 8; vw /= 2)
             if (8 * vw * (heads * width + 2 * cols + 8) + 4 * copies * cols * width <= info->local_memory_bytes)
-                return (form){"cpu", 1, 2 * vw, vw, cols};
+                return (form){"cpu", 1, 2 * vw, vw, cols, 0};
     return (form){.wg = 0};
 }
 
-static form query_form(const xft_device *device, uint32_t head_size) {
-    const form cpu = cpu_form(&device->info, head_size, 3, 2);
-    return cpu.wg ? cpu : plain_form(256, 64, 32);
+/* Tiles that no compiler spills (tests/portability.sh). Intel's have the fewest registers. */
+static form forward_form(const xft_device_info *info, uint32_t head_size) {
+    const form cpu = cpu_form(info, head_size, 2, 1);
+    if (cpu.wg) return cpu;
+    return plain_form(info, 256, is_intel(info) && head_size > 96 && head_size < 256 ? 32 : 64, 32);
+}
+
+static form query_form(const xft_device_info *info, uint32_t head_size) {
+    const form cpu = cpu_form(info, head_size, 3, 2);
+    return cpu.wg ? cpu : plain_form(info, 256, is_intel(info) ? 32 : 64, 32);
 }
 
 /* The kv pass keeps two results; 256 invocations halve each one's share for the widest heads, at the price of reuse. */
-static form key_form(const xft_device *device, uint32_t head_size) {
-    const form cpu = cpu_form(&device->info, head_size, 4, 2);
-    return cpu.wg ? cpu : plain_form(head_size > 128 ? 256 : 128, 32, 32);
+static form key_form(const xft_device_info *info, uint32_t head_size) {
+    const form cpu = cpu_form(info, head_size, 4, 2);
+    if (cpu.wg) return cpu;
+    return is_intel(info) ? plain_form(info, 256, 16, 64) : plain_form(info, head_size > 128 ? 256 : 128, 32, 32);
 }
 
 /* Multiply-adds of one product of [T,T] with [T,D] over all heads, were all tokens one sequence. */
@@ -119,16 +138,16 @@ xft_status xft_attention(xft_stream *stream, const xft_tensor *q, const xft_tens
                                          .ld_v = v->pitch,
                                          .ld_o = o->pitch,
                                          .ld_lse = lse->pitch};
-    const form f = query_form(xft_stream_device(stream), head_size);
-    return xft_record(stream,
-                      &(xft_dispatch){.op = XFT_OP_attention,
-                                      .variant = f.variant,
-                                      .tensors = {q, k, v, segments, o, lse},
-                                      .params = &params,
-                                      .param_size = sizeof params,
-                                      .constants = {f.wg, q->dtype, o->dtype, head_size, f.rows_constant, f.cols},
-                                      .groups = {blocks(s.tokens, f.rows), s.heads, 1},
-                                      .flops = 2 * triangle(&s)});
+    const form f = forward_form(&xft_stream_device(stream)->info, head_size);
+    return xft_record(
+        stream, &(xft_dispatch){.op = XFT_OP_attention,
+                                .variant = f.variant,
+                                .tensors = {q, k, v, segments, o, lse},
+                                .params = &params,
+                                .param_size = sizeof params,
+                                .constants = {f.wg, q->dtype, o->dtype, head_size, f.rows_constant, f.cols, f.simd},
+                                .groups = {blocks(s.tokens, f.rows), s.heads, 1},
+                                .flops = 2 * triangle(&s)});
 }
 
 static xft_status record_delta(xft_stream *stream, const shape *s, const xft_tensor *o, const xft_tensor *do_,
@@ -177,15 +196,15 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
                                                       .ld_lse = lse->pitch,
                                                       .ld_delta = delta->pitch,
                                                       .ld_dq = dq->pitch};
-    const form qf = query_form(xft_stream_device(stream), head_size);
-    const form kf = key_form(xft_stream_device(stream), head_size);
+    const form qf = query_form(&xft_stream_device(stream)->info, head_size);
+    const form kf = key_form(&xft_stream_device(stream)->info, head_size);
     XFT_TRY(xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_backward_q,
                                                .variant = qf.variant,
                                                .tensors = {q, k, v, do_, lse, delta, segments, dq},
                                                .params = &q_params,
                                                .param_size = sizeof q_params,
                                                .constants = {qf.wg, q->dtype, do_->dtype, dq->dtype, head_size,
-                                                             qf.rows_constant, qf.cols},
+                                                             qf.rows_constant, qf.cols, qf.simd},
                                                .groups = {blocks(s.tokens, qf.rows), s.heads, 1},
                                                .flops = 3 * triangle(&s)}));
     const xft_attention_backward_kv_params kv_params = {.tokens = s.tokens,
@@ -206,7 +225,7 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
                                               .params = &kv_params,
                                               .param_size = sizeof kv_params,
                                               .constants = {kf.wg, q->dtype, do_->dtype, dk->dtype, head_size,
-                                                            kf.rows_constant, kf.cols},
+                                                            kf.rows_constant, kf.cols, kf.simd},
                                               .groups = {blocks(s.tokens, kf.rows), s.kv_heads, 1},
                                               .flops = 4 * triangle(&s)});
 }
@@ -292,7 +311,7 @@ xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q, const x
                       .tensors = {q, k_cache, v_cache, lengths, o},
                       .params = &params,
                       .param_size = sizeof params,
-                      .constants = {256, types[0], types[1], types[2], head_size, block},
+                      .constants = {256, types[0], types[1], types[2], head_size, block, simd_of(info)},
                       .groups = {blocks(shared, block), kv_heads, sequences},
                       .flops = 4.0 * xft_rows(k_cache) * new_tokens * heads * head_size};
     if (has_cpu_forms(info) && vw >= 4) {
