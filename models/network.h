@@ -17,16 +17,16 @@
 
 /* What a recording is for. */
 typedef struct xft_network_options {
-    uint32_t tokens;     /* T: rows of a micro-batch */
-    uint32_t sequences;  /* most sequences in it */
-    uint32_t head_chunk; /* rows of logits in memory at once; 0: chosen */
-    bool backward;       /* room for gradients of activations */
-    bool recompute;      /* keep only the inputs of each layer; gradients are the same bits */
-    bool official;       /* --compat official */
-    bool frozen;         /* merge stage: only the gradients of the FFN matrices are wanted */
+    uint32_t tokens;      /* T: rows of a micro-batch */
+    uint32_t sequences;   /* most sequences in it */
+    uint32_t head_chunk;  /* rows of logits in memory at once; 0: chosen */
+    bool backward;        /* room for gradients of activations */
+    bool recompute;       /* keep only the inputs of each layer; gradients are the same bits */
+    bool official;        /* --compat official */
+    bool frozen;          /* merge stage: only the gradients of the FFN matrices are wanted */
     xft_dtype grad_dtype; /* of the gradients of a layer's matrices */
-    bool all_logits;     /* room for logits of all T rows */
-    xft_noise noise;     /* of the router */
+    bool all_logits;      /* room for logits of all T rows */
+    xft_noise noise;      /* of the router */
 } xft_network_options;
 
 /* What a layer's backward pass needs from its forward pass. */
@@ -75,7 +75,7 @@ typedef struct xft_network {
     xft_tensor statistics, counts;    /* [C,3E'], u32 [C,E]: scratch of router_balance and expert_group */
     xft_tensor logits, row_loss;      /* [C,V] (all_logits: [T,V]), [T] */
     xft_tensor loss, balance;         /* [1] sums of the step */
-    xft_tensor wide;              /* f32, room for the largest matrix, where gradients are bf16 */
+    xft_tensor wide;                  /* f32, room for the largest matrix, where gradients are bf16 */
     xft_tensor d_x, d_y;              /* [T,H] */
     xft_tensor d_o, d_q, d_k, d_v;    /* d: like o, q, k, v */
     xft_tensor delta;                 /* [heads,T] */

@@ -14,8 +14,8 @@ typedef struct xft_driver xft_driver;
 struct xft_buffer {
     xft_device *device;
     uint64_t size;
-    void *host;      /* mapped for the whole life of a staging buffer; NULL for device memory */
-    void *impl;      /* the driver's */
+    void *host; /* mapped for the whole life of a staging buffer; NULL for device memory */
+    void *impl; /* the driver's */
 };
 
 /* A compiled kernel: an op, its form, and the values of its constants. Owned by the device (kernel.c). */
@@ -28,7 +28,7 @@ struct xft_kernel {
 typedef struct xft_argument {
     xft_buffer *buffer; /* NULL: absent; the kernel gets a null address */
     uint64_t offset;
-    uint64_t bytes;     /* length and element type: for a driver that executes references instead of kernels */
+    uint64_t bytes; /* length and element type: for a driver that executes references instead of kernels */
     xft_dtype dtype;
 } xft_argument;
 
@@ -42,7 +42,7 @@ typedef struct xft_command {
     xft_argument arguments[XFT_MAX_BUFFERS];
     uint32_t params[XFT_MAX_PARAMS];
     uint32_t base[3], groups[3];
-    uint32_t op_index;          /* which recorded op this command belongs to, for timers */
+    uint32_t op_index; /* which recorded op this command belongs to, for timers */
     /* copy */
     xft_buffer *from, *to;
     uint64_t from_offset, to_offset, bytes;
@@ -64,30 +64,30 @@ typedef struct xft_program {
 
 /* How a device is to be opened: one of the last two is not NULL for an adopted one. */
 typedef struct xft_open_request {
-    const xft_device_info *info;               /* as enumerated; NULL when adopting */
+    const xft_device_info *info; /* as enumerated; NULL when adopting */
     const xft_device_options *options;
-    const char *cache_dir;                     /* existing directory, or NULL: no cache on disk */
+    const char *cache_dir; /* existing directory, or NULL: no cache on disk */
     const xft_vulkan_objects *vulkan;
     const xft_opencl_objects *opencl;
 } xft_open_request;
 
 struct xft_device {
     const xft_driver *driver;
-    void *impl;                                /* the driver's */
+    void *impl; /* the driver's */
     xft_device_info info;
     xft_device_options options;
-    xft_device_counters counters;              /* buffers, buffer_bytes, kernels, programs: kept by the front;
-                                                  submits, waits, dispatches, barriers: by the driver */
-    double cost_scale;                         /* measured over estimated time of an op; 0: not measured yet */
-    bool lost;                                 /* set by whoever gets XFT_ERROR_DEVICE_LOST */
-    struct xft_kernel_table *kernels;          /* kernel.c */
+    xft_device_counters counters;     /* buffers, buffer_bytes, kernels, programs: kept by the front;
+                                         submits, waits, dispatches, barriers: by the driver */
+    double cost_scale;                /* measured over estimated time of an op; 0: not measured yet */
+    bool lost;                        /* set by whoever gets XFT_ERROR_DEVICE_LOST */
+    struct xft_kernel_table *kernels; /* kernel.c */
     char *cache_dir;
-    struct xft_choices *choices;               /* choice.c */
+    struct xft_choices *choices; /* choice.c */
 };
 
 struct xft_driver {
     xft_api_kind api;
-    const char *name;                          /* "vulkan", "opencl" */
+    const char *name; /* "vulkan", "opencl" */
 
     /* Appends what it finds to the array (grown with realloc), usable or not. A missing loader is one unusable entry
      * named after the API, with the cure. Fails only for want of memory. */
@@ -133,8 +133,8 @@ char *xft_find_cache_dir(const xft_device_options *options);
 /* auto.c: sets device->cost_scale by timing one product, once. */
 xft_status xft_calibrate(xft_device *device);
 
-/* auto.c: index of the fastest of the usable devices of list[best]'s class, by a quick measurement that is remembered in
- * the cache; a device that fails it is passed over. */
+/* auto.c: index of the fastest of the usable devices of list[best]'s class, by a quick measurement that is remembered
+ * in the cache; a device that fails it is passed over. */
 int xft_fastest_device(const xft_device_info *list, uint32_t count, uint32_t best, const xft_device_options *options);
 
 #endif

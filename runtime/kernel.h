@@ -25,17 +25,17 @@ typedef struct xft_op_info {
     char buffer_names[XFT_MAX_BUFFERS][16];
     xft_access access[XFT_MAX_BUFFERS];
     bool optional[XFT_MAX_BUFFERS];
-    uint32_t param_words;                       /* 4-byte fields of its parameter struct */
+    uint32_t param_words; /* 4-byte fields of its parameter struct */
 } xft_op_info;
 const xft_op_info *xft_op_get_info(xft_op op);
 
 /* One form of an op for one API: the text or SPIR-V the build embedded, and the names of its constants. */
 typedef struct xft_kernel_source {
     xft_op op;
-    const char *variant;                        /* "" for the plain form */
+    const char *variant; /* "" for the plain form */
     xft_api_kind api;
-    const unsigned char *data;                  /* SPIR-V words (4-aligned), or OpenCL C text (not terminated) */
-    uint64_t size;                              /* bytes; 0: the build's compiler could not make it */
+    const unsigned char *data; /* SPIR-V words (4-aligned), or OpenCL C text (not terminated) */
+    uint64_t size;             /* bytes; 0: the build's compiler could not make it */
     uint32_t constant_count;
     char constants[XFT_MAX_CONSTANTS][20];
 } xft_kernel_source;

@@ -9,13 +9,13 @@
 /* A dispatch to be recorded. tensors[i] is buffer i of the op's row (NULL where optional and absent). */
 typedef struct xft_dispatch {
     xft_op op;
-    const char *variant;                     /* NULL: plain */
+    const char *variant; /* NULL: plain */
     const xft_tensor *tensors[XFT_MAX_BUFFERS];
-    const void *params;                      /* xft_<op>_params */
+    const void *params; /* xft_<op>_params */
     uint32_t param_size;
-    uint32_t constants[XFT_MAX_CONSTANTS];   /* in the order of the row (or of the variant's) */
+    uint32_t constants[XFT_MAX_CONSTANTS]; /* in the order of the row (or of the variant's) */
     uint32_t groups[3];
-    double flops, bytes;                     /* of work, for the submit budget and the benchmark; 0 is allowed */
+    double flops, bytes; /* of work, for the submit budget and the benchmark; 0 is allowed */
 } xft_dispatch;
 
 /* Appends the dispatch. Access ranges come from the op's row and each tensor's bytes. Refuses overlapping arguments
@@ -42,15 +42,16 @@ enum {
 xft_status xft_check_argument(xft_stream *stream, const char *op, const char *name, const xft_tensor *tensor,
                               uint32_t dtypes, uint32_t rows, uint32_t cols);
 
-/* For an op of several dispatches, of which xft_record sees one at a time: refuses an output, one of the first `outputs`
- * arguments, that overlaps any other argument. NULL tensors are passed over. */
+/* For an op of several dispatches, of which xft_record sees one at a time: refuses an output, one of the first
+ * `outputs` arguments, that overlaps any other argument. NULL tensors are passed over. */
 typedef struct xft_named_argument {
     const char *name;
     const xft_tensor *tensor;
 } xft_named_argument;
 xft_status xft_check_apart(xft_stream *stream, const char *op, uint32_t outputs, const xft_named_argument *arguments,
                            uint32_t count);
-#define XFT_NAMED(tensor) {#tensor, tensor}
+#define XFT_NAMED(tensor)                                                                                              \
+    { #tensor, tensor }
 #define XFT_APART(stream, op, outputs, ...)                                                                            \
     XFT_TRY(xft_check_apart(stream, op, outputs, (const xft_named_argument[]){__VA_ARGS__},                            \
                             sizeof((const xft_named_argument[]){__VA_ARGS__}) / sizeof(xft_named_argument)))
@@ -67,8 +68,9 @@ xft_status xft_check_apart(xft_stream *stream, const char *op, uint32_t outputs,
 
 /* Work-groups for a loop over `items` rows or blocks: all of them up to a limit that keeps a GPU full, few on a CPU
  * device, where a group costs 10 us and there is nothing to hide; but there at most about 32 items for a group, because
- * llvmpipe leaves every loop of an invocation, without a word, once they have turned 65535 times in all, the loops inside
- * loops included. What an invocation does for one item must so stay below 2000 turns. Depends on the device class only. */
+ * llvmpipe leaves every loop of an invocation, without a word, once they have turned 65535 times in all, the loops
+ * inside loops included. What an invocation does for one item must so stay below 2000 turns. Depends on the device
+ * class only. */
 uint32_t xft_groups_for(const xft_device *device, uint32_t items);
 
 /* Invocations per work-group for row-wise and element-wise kernels on this device. */

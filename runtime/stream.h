@@ -18,10 +18,15 @@ typedef struct xft_recorded {
     xft_command command;
     xft_range ranges[XFT_MAX_BUFFERS];
     uint32_t range_count;
-    double cost_ms;    /* estimate */
+    double cost_ms; /* estimate */
 } xft_recorded;
 
-typedef enum xft_stream_phase { XFT_RECORDING_INPUTS, XFT_RECORDING_OPS, XFT_RECORDING_OUTPUTS, XFT_FINISHED } xft_stream_phase;
+typedef enum xft_stream_phase {
+    XFT_RECORDING_INPUTS,
+    XFT_RECORDING_OPS,
+    XFT_RECORDING_OUTPUTS,
+    XFT_FINISHED
+} xft_stream_phase;
 
 struct xft_stream {
     xft_device *device;
@@ -29,11 +34,11 @@ struct xft_stream {
     uint32_t slots;
     bool timers;
     xft_stream_phase phase;
-    xft_status status;             /* first error of the recording */
+    xft_status status; /* first error of the recording */
     char *message;
     xft_recorded *ops;
     uint32_t op_count, op_room;
-    uint64_t staging_bytes;        /* of one slot */
+    uint64_t staging_bytes; /* of one slot */
     /* finished */
     xft_buffer staging;
     xft_command *commands;
@@ -42,8 +47,8 @@ struct xft_stream {
     uint32_t cut_count;
     xft_program program;
     bool has_staging, has_program;
-    uint32_t slot;                 /* the next submit's */
-    uint64_t tickets[8];           /* last submit of each slot; 0: none */
+    uint32_t slot;       /* the next submit's */
+    uint64_t tickets[8]; /* last submit of each slot; 0: none */
 };
 
 bool xft_ranges_conflict(const xft_range *a, const xft_range *b);

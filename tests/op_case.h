@@ -10,40 +10,40 @@ enum { CASE_MAX_BUFFERS = 20 };
 typedef enum case_role { CASE_IN, CASE_OUT, CASE_INOUT, CASE_SCRATCH } case_role;
 
 typedef struct case_buffer {
-    const char *name;        /* the argument's name in ops.h */
+    const char *name; /* the argument's name in ops.h */
     case_role role;
     xft_dtype dtype;
     uint32_t rank, shape[4]; /* rank 0: the argument is NULL in this case */
-    double *values;          /* rows*cols, unpadded; content before the op, representable in dtype. OUT: NULL (poisoned) */
-    double *expected;        /* rows*cols after the op in double, unrounded; NaN: not compared. IN: NULL, must be unchanged */
-    double tolerance;        /* normalised mean squared error; 0: the default of the dtype; negative: every bit equal.
-                                A looser one than the default must stand in the table of exceptions in op_check.c */
-    double magnitude;        /* size of the terms that an element sums, where they cancel: the error is normalised by
-                                it where it is larger than the result; 0: by the result alone */
-    uint32_t float_columns;  /* U32 only (step block, step state): bit i: column i holds the bits of a float, and
-                                values and expected are that float */
+    double *values;   /* rows*cols, unpadded; content before the op, representable in dtype. OUT: NULL (poisoned) */
+    double *expected; /* rows*cols after the op in double, unrounded; NaN: not compared. IN: NULL, must be unchanged */
+    double tolerance; /* normalised mean squared error; 0: the default of the dtype; negative: every bit equal.
+                         A looser one than the default must stand in the table of exceptions in op_check.c */
+    double magnitude; /* size of the terms that an element sums, where they cancel: the error is normalised by
+                         it where it is larger than the result; 0: by the result alone */
+    uint32_t float_columns; /* U32 only (step block, step state): bit i: column i holds the bits of a float, and
+                               values and expected are that float */
 } case_buffer;
 
 typedef struct op_case op_case;
 struct op_case {
-    char op[40];             /* function of ops.h without xft_: "rms_norm_backward" */
-    char label[120];         /* shape and options, for messages */
+    char op[40];     /* function of ops.h without xft_: "rms_norm_backward" */
+    char label[120]; /* shape and options, for messages */
     case_buffer buffers[CASE_MAX_BUFFERS];
     uint32_t count;
-    uint32_t u[16];          /* settings for `record` */
+    uint32_t u[16]; /* settings for `record` */
     float f[8];
     const void *config;
     /* Calls the op. t[i] is the tensor of buffers[i], NULL where rank is 0. */
     xft_status (*record)(xft_stream *stream, const op_case *c, const xft_tensor *const *t);
-    bool product;            /* tolerance class of products (1e-10) instead of 1e-9 */
-    double flops, bytes;     /* of one execution, as the benchmark counts them */
+    bool product;        /* tolerance class of products (1e-10) instead of 1e-9 */
+    double flops, bytes; /* of one execution, as the benchmark counts them */
 };
 
 /* Which cases a family shall produce. */
 typedef enum case_set {
-    CASES_SMALL,             /* at least one per op and dtype, tiny: for slow devices, validation layers, oclgrind */
-    CASES_FULL,              /* the grid with the awkward shapes, small included: for lavapipe and PoCL */
-    CASES_BENCH              /* shapes of real models; expected may be NULL */
+    CASES_SMALL, /* at least one per op and dtype, tiny: for slow devices, validation layers, oclgrind */
+    CASES_FULL,  /* the grid with the awkward shapes, small included: for lavapipe and PoCL */
+    CASES_BENCH  /* shapes of real models; expected may be NULL */
 } case_set;
 
 /* Gets one case at a time; the case and its arrays are freed by case_free after the visit. */
@@ -60,7 +60,9 @@ extern const uint32_t case_family_count;
 
 /* Deterministic random numbers: uniform in [0,1), standard normal, integer below n; seeded by text so that each case
  * has its own. */
-typedef struct case_random { uint64_t state; } case_random;
+typedef struct case_random {
+    uint64_t state;
+} case_random;
 case_random case_seed(const char *text);
 double case_uniform(case_random *r);
 double case_normal(case_random *r);

@@ -119,7 +119,8 @@ static void wrap_all(void) {
 #define USE(name) xft_cl.name = wrap_##name;
     USE(clGetPlatformIDs)
     USE(clGetDeviceIDs)
-    USE(clGetPlatformInfo) USE(clGetDeviceInfo) USE(clGetProgramInfo) USE(clGetEventInfo) USE(clGetEventProfilingInfo)
+    USE(clGetPlatformInfo)
+    USE(clGetDeviceInfo) USE(clGetProgramInfo) USE(clGetEventInfo) USE(clGetEventProfilingInfo)
         USE(clGetProgramBuildInfo) USE(clBuildProgram) USE(clSetKernelArg) USE(clWaitForEvents) USE(clFlush)
             USE(clEnqueueNDRangeKernel) USE(clEnqueueReadBuffer) USE(clEnqueueWriteBuffer)
                 USE(clEnqueueMarkerWithWaitList) USE(clCreateContext) USE(clCreateCommandQueue) USE(clCreateBuffer)

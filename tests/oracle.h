@@ -14,7 +14,7 @@ typedef struct oracle {
     json_t *root, *params, *checks;
     xft_safetensors *inputs, *expected;
     xft_device *device;
-    const char *hidden;       /* an input [B,T]: where it is 0, rows are not compared; or NULL */
+    const char *hidden;   /* an input [B,T]: where it is 0, rows are not compared; or NULL */
     const char *prefix;   /* "official." or "corrected." while a variant runs, else "" */
     bool *seen;           /* per check: was compared */
     uint32_t failed;      /* comparisons that failed */

@@ -18,11 +18,17 @@ typedef struct ref_call {
 } ref_call;
 
 static inline float ref_float(uint32_t bits) {
-    union { uint32_t u; float f; } x = {bits};
+    union {
+        uint32_t u;
+        float f;
+    } x = {bits};
     return x.f;
 }
 static inline uint32_t ref_bits(float value) {
-    union { float f; uint32_t u; } x = {value};
+    union {
+        float f;
+        uint32_t u;
+    } x = {value};
     return x.u;
 }
 

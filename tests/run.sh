@@ -193,6 +193,13 @@ suite_gradients() {
     criterion gradients "$build/tests/xft_test_gradients"
 }
 
+suite_format() {
+    begin "format of the C files"
+    # shellcheck disable=SC2046
+    check "clang-format finds nothing" clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' | grep -v op_params.h) ||
+        failures=$((failures + 1))
+}
+
 suite_embed() {
     begin "embedding"
     check "programs outside the tree" tests/embed.sh "$build" || failures=$((failures + 1))
@@ -237,6 +244,7 @@ suite_tokenizer() {
 }
 
 suites="
+format
 gradients
 runtime
 faults

@@ -161,8 +161,8 @@ static xft_device *open_test_driver(test_driver_settings settings) {
     xft_device *device;
     test_driver = settings;
     /* no budget: the device is not timed, so that submits are those of the test */
-    OK(test_device_open(
-        &(xft_device_options){.debug = XFT_DEBUG_HAZARDS, .cache_dir = "", .submit_budget_ms = -1}, &device));
+    OK(test_device_open(&(xft_device_options){.debug = XFT_DEBUG_HAZARDS, .cache_dir = "", .submit_budget_ms = -1},
+                        &device));
     return device;
 }
 

@@ -14,9 +14,9 @@ extern "C" {
 #endif
 
 typedef struct xft_load_options {
-    xft_dtype dtype; /* of the model's matrices: XFT_F32 or XFT_BF16 */
+    xft_dtype dtype;                /* of the model's matrices: XFT_F32 or XFT_BF16 */
     const xft_callbacks *callbacks; /* progress by tensors; or NULL */
-    bool mixing;     /* MoE: with mixing coefficients, from average_weights where the folder has them, else 1 */
+    bool mixing; /* MoE: with mixing coefficients, from average_weights where the folder has them, else 1 */
 } xft_load_options;
 
 /* Text of folder/config.json, to be freed with free(). */

@@ -24,9 +24,22 @@ enum { XFT_STORED_MAX_RANK = 8 };
 
 /* Element types of the format. */
 typedef enum xft_stored_dtype {
-    XFT_STORED_BOOL, XFT_STORED_U8, XFT_STORED_I8, XFT_STORED_F8_E5M2, XFT_STORED_F8_E4M3, XFT_STORED_I16,
-    XFT_STORED_U16, XFT_STORED_F16, XFT_STORED_BF16, XFT_STORED_I32, XFT_STORED_U32, XFT_STORED_F32, XFT_STORED_F64,
-    XFT_STORED_I64, XFT_STORED_U64, XFT_STORED_DTYPE_COUNT
+    XFT_STORED_BOOL,
+    XFT_STORED_U8,
+    XFT_STORED_I8,
+    XFT_STORED_F8_E5M2,
+    XFT_STORED_F8_E4M3,
+    XFT_STORED_I16,
+    XFT_STORED_U16,
+    XFT_STORED_F16,
+    XFT_STORED_BF16,
+    XFT_STORED_I32,
+    XFT_STORED_U32,
+    XFT_STORED_F32,
+    XFT_STORED_F64,
+    XFT_STORED_I64,
+    XFT_STORED_U64,
+    XFT_STORED_DTYPE_COUNT
 } xft_stored_dtype;
 
 /* "F32", "BF16" …; "?" for a number that is none. */
@@ -59,16 +72,17 @@ XFT_API const xft_stored_tensor *xft_safetensors_find(const xft_safetensors *fil
 /* Value of a key of __metadata__, or NULL. */
 XFT_API const char *xft_safetensors_metadata(const xft_safetensors *file, const char *key);
 
-/* Elements `first` to `first + count` of a float tensor (F64, F32, F16, BF16) as f32, or of an integer tensor (I64, I32,
- * U32, BOOL, U8, I8, I16, U16, U64) as int64. Refuses other dtypes, ranges and values that do not fit. */
+/* Elements `first` to `first + count` of a float tensor (F64, F32, F16, BF16) as f32, or of an integer tensor (I64,
+ * I32, U32, BOOL, U8, I8, I16, U16, U64) as int64. Refuses other dtypes, ranges and values that do not fit. */
 XFT_API xft_status xft_stored_read_f32(const xft_stored_tensor *tensor, uint64_t first, uint64_t count, float *values);
-XFT_API xft_status xft_stored_read_i64(const xft_stored_tensor *tensor, uint64_t first, uint64_t count, int64_t *values);
+XFT_API xft_status xft_stored_read_i64(const xft_stored_tensor *tensor, uint64_t first, uint64_t count,
+                                       int64_t *values);
 
 /* Gives the content of tensor `index` while a file is written: fills `bytes` bytes. */
 typedef xft_status (*xft_stored_source)(void *user, uint32_t index, void *data, uint64_t bytes);
 
-/* Writes a file with __metadata__ {"format": "pt"}: to PATH.tmp-PID, fsync, rename to PATH, fsync of the folder. Name, dtype,
- * rank and shape of each tensor are taken from `tensors`; its content from data when that is not NULL, else from
+/* Writes a file with __metadata__ {"format": "pt"}: to PATH.tmp-PID, fsync, rename to PATH, fsync of the folder. Name,
+ * dtype, rank and shape of each tensor are taken from `tensors`; its content from data when that is not NULL, else from
  * `source`. extra: NULL, or pairs key, value, …, NULL of further metadata. On failure PATH is as it was. */
 XFT_API xft_status xft_safetensors_write(const char *path, const xft_stored_tensor *tensors, uint32_t count,
                                          const char *const *extra, xft_stored_source source, void *user);

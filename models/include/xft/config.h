@@ -1,5 +1,5 @@
-/* Configuration of a model: config.json of Hugging Face folders, read and written (llama, qwen2, stablelm; any of them as
- * XFT MoE, in the official layout llama_moe_upscaling or as xft_moe).
+/* Configuration of a model: config.json of Hugging Face folders, read and written (llama, qwen2, stablelm; any of them
+ * as XFT MoE, in the official layout llama_moe_upscaling or as xft_moe).
  *
  *     xft_config config;
  *     XFT_TRY(xft_config_parse(text, "model/config.json", &config));
@@ -31,11 +31,11 @@ typedef struct xft_config {
     uint32_t intermediate_size; /* I */
     uint32_t num_layers;
     uint32_t num_heads, num_kv_heads;
-    uint32_t head_size;         /* D = H / num_heads */
-    uint32_t rotary;            /* leading dimensions of a head that are rotated; even */
-    uint32_t vocab_size;        /* V */
+    uint32_t head_size;  /* D = H / num_heads */
+    uint32_t rotary;     /* leading dimensions of a head that are rotated; even */
+    uint32_t vocab_size; /* V */
     uint32_t max_positions;
-    float norm_eps;             /* of RMSNorm or LayerNorm */
+    float norm_eps; /* of RMSNorm or LayerNorm */
     bool qkv_bias, tied_head;
     double rope_theta;
     xft_rope_scaling rope_scaling;
@@ -43,14 +43,14 @@ typedef struct xft_config {
     uint32_t rope_original_length;                                   /* llama3 */
     float initializer_range;
     uint32_t pad_token_id, bos_token_id, eos_token_id; /* UINT32_MAX: none (of several eos ids: the first) */
-    xft_dtype dtype;            /* of the stored weights: torch_dtype or dtype */
+    xft_dtype dtype;                                   /* of the stored weights: torch_dtype or dtype */
 
     /* MoE; num_experts 0: a dense model */
-    uint32_t num_experts;       /* E, the shared one included */
-    uint32_t top_k;             /* K, the shared one included */
+    uint32_t num_experts; /* E, the shared one included */
+    uint32_t top_k;       /* K, the shared one included */
     xft_gate gate;
-    bool gate_mlp;              /* gate_network: mlp, or linear */
-    bool gate_noise;            /* gate_add_noise: there is a weight_noise tensor */
+    bool gate_mlp;   /* gate_network: mlp, or linear */
+    bool gate_noise; /* gate_add_noise: there is a weight_noise tensor */
     float noise_epsilon, balance_weight;
     float noise_scale;          /* router_noise_scale; 1 */
     float shared_expert_weight; /* lambda of the merge; 0.75 */

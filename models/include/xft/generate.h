@@ -26,11 +26,11 @@ typedef struct xft_generator_options {
 } xft_generator_options;
 
 typedef struct xft_sampling {
-    uint32_t new_tokens;         /* most new tokens of each prompt, from 1 */
-    float temperature;           /* 0: greedy, ties to the lower id */
-    float top_p;                 /* the most probable ids whose sum reaches this; 0 or 1: all */
+    uint32_t new_tokens; /* most new tokens of each prompt, from 1 */
+    float temperature;   /* 0: greedy, ties to the lower id */
+    float top_p;         /* the most probable ids whose sum reaches this; 0 or 1: all */
     uint64_t seed;
-    const uint32_t *stop;        /* ids that end a sequence; they are returned as its last id */
+    const uint32_t *stop; /* ids that end a sequence; they are returned as its last id */
     uint32_t stop_count;
 } xft_sampling;
 

@@ -40,7 +40,8 @@ XFT_API bool xft_model_has_mixing(const xft_model *model);
 /* Bytes of its weights on the device. */
 XFT_API uint64_t xft_model_bytes(const xft_model *model);
 
-/* Sets the fixed weight lambda of the shared expert in merges: shared_expert_weight of its configuration, from 0 to 1. */
+/* Sets the fixed weight lambda of the shared expert in merges: shared_expert_weight of its configuration, from 0 to 1.
+ */
 XFT_API xft_status xft_model_set_shared_weight(xft_model *model, float lambda);
 
 /* Text of a config.json for the model (xft_config_write); *json is to be freed with free(). */
@@ -65,10 +66,10 @@ typedef enum xft_router_init {
 typedef struct xft_upcycle_options {
     uint32_t num_experts, top_k; /* E and K, the shared expert included: 2 <= K <= E <= 64 */
     xft_gate gate;
-    bool linear_gate;            /* g = W1 x instead of W2 tanh(W1 x) */
-    bool no_noise;               /* no weight_noise tensor */
+    bool linear_gate; /* g = W1 x instead of W2 tanh(W1 x) */
+    bool no_noise;    /* no weight_noise tensor */
     xft_router_init router_init;
-    float noise_scale;           /* multiplies the router's noise; 0: 1; negative: no noise */
+    float noise_scale; /* multiplies the router's noise; 0: 1; negative: no noise */
     uint64_t seed;
     const xft_callbacks *callbacks; /* warnings, progress; or NULL */
 } xft_upcycle_options;

@@ -19,7 +19,7 @@ extern "C" {
 
 /* Bytes. */
 typedef struct xft_plan {
-    uint64_t weights;     /* of the model; merge stage: the merged weights beside them */
+    uint64_t weights; /* of the model; merge stage: the merged weights beside them */
     uint64_t gradients;
     uint64_t optimizer;   /* masters, moments, counters */
     uint64_t activations; /* inputs, and what forward keeps for backward */
@@ -45,11 +45,12 @@ typedef struct xft_fit {
     xft_plan plan;
 } xft_fit;
 
-/* What fits into `bytes`: for E of 16, 8, 4, 2 (with the K of the paper's ratio, 3/4 of E) and every precision, the largest micro-batch of
- * 1, 2, 4 … 64 sequences of `length` tokens that fits, without recomputation where that is possible. options: optimizer
- * and merge are taken from it. fits: room for `*count` entries; *count becomes their number. */
-XFT_API xft_status xft_plan_fit(const xft_config *dense, const xft_train_options *options, uint32_t length, uint64_t bytes,
-                                xft_fit *fits, uint32_t *count);
+/* What fits into `bytes`: for E of 16, 8, 4, 2 (with the K of the paper's ratio, 3/4 of E) and every precision, the
+ * largest micro-batch of 1, 2, 4 … 64 sequences of `length` tokens that fits, without recomputation where that is
+ * possible. options: optimizer and merge are taken from it. fits: room for `*count` entries; *count becomes their
+ * number. */
+XFT_API xft_status xft_plan_fit(const xft_config *dense, const xft_train_options *options, uint32_t length,
+                                uint64_t bytes, xft_fit *fits, uint32_t *count);
 
 #ifdef __cplusplus
 }

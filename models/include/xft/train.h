@@ -10,7 +10,8 @@
  *     XFT_TRY(xft_trainer_flush(trainer, &metrics));                         // of the last step
  *     xft_trainer_destroy(trainer);
  *
- * A micro-batch is recorded once and replayed; the host waits at most once per step, for the metrics of the step before.
+ * A micro-batch is recorded once and replayed; the host waits at most once per step, for the metrics of the step
+ * before.
  *
  * Threads: a trainer belongs to the thread of its device. Callbacks are called on the thread that calls the library.
  */
@@ -45,32 +46,33 @@ typedef enum xft_precision {
 } xft_precision;
 
 typedef struct xft_train_options {
-    uint32_t tokens;             /* most rows of a micro-batch */
-    uint32_t sequences;          /* most sequences of a micro-batch */
-    bool merge;                  /* train the mixing coefficients only; the model must have them */
+    uint32_t tokens;    /* most rows of a micro-batch */
+    uint32_t sequences; /* most sequences of a micro-batch */
+    bool merge;         /* train the mixing coefficients only; the model must have them */
     xft_optimizer optimizer;
-    float beta1, beta2, eps;     /* AdamW; 0: 0.9, 0.999, 1e-8 */
-    float weight_decay;          /* of matrices */
-    float max_norm;              /* clipping of the global gradient norm; 0: none */
+    float beta1, beta2, eps; /* AdamW; 0: 0.9, 0.999, 1e-8 */
+    float weight_decay;      /* of matrices */
+    float max_norm;          /* clipping of the global gradient norm; 0: none */
     xft_precision precision;
     xft_dtype grad_dtype; /* of the gradients of a layer's matrices: XFT_F32, or XFT_BF16 rounded stochastically */
-    bool recompute;              /* activations of a layer are computed again in backward: less memory, same bits */
-    bool official;               /* --compat official: every quirk of the reference at once */
-    bool stored_noise;           /* router noise comes with the batches instead of from Philox */
+    bool recompute;       /* activations of a layer are computed again in backward: less memory, same bits */
+    bool official;        /* --compat official: every quirk of the reference at once */
+    bool stored_noise;    /* router noise comes with the batches instead of from Philox */
     uint64_t seed;
-    uint32_t head_chunk;         /* rows of logits in memory at once; 0: chosen */
-    const xft_callbacks *callbacks; /* steps that were not applied, progress within a step; or NULL; must outlive the trainer */
-    bool timers; /* device time of every op, for xft_trainer_profile; costs a little */
-    uint32_t max_skipped;        /* non-finite steps in a row after which xft_trainer_metrics fails; 0: never */
+    uint32_t head_chunk; /* rows of logits in memory at once; 0: chosen */
+    const xft_callbacks
+        *callbacks;       /* steps that were not applied, progress within a step; or NULL; must outlive the trainer */
+    bool timers;          /* device time of every op, for xft_trainer_profile; costs a little */
+    uint32_t max_skipped; /* non-finite steps in a row after which xft_trainer_metrics fails; 0: never */
 } xft_train_options;
 
 /* What a step has computed, on its weights before the update. */
 typedef struct xft_metrics {
-    uint64_t step;               /* number of the step, from 0 */
-    double loss;                 /* cross-entropy over the step's labels */
-    double balance;              /* balance loss, summed over layers, mean over micro-batches with a label */
-    double grad_norm;            /* before clipping */
-    bool skipped;                /* loss or norm was not finite: the step was not applied */
+    uint64_t step;    /* number of the step, from 0 */
+    double loss;      /* cross-entropy over the step's labels */
+    double balance;   /* balance loss, summed over layers, mean over micro-batches with a label */
+    double grad_norm; /* before clipping */
+    bool skipped;     /* loss or norm was not finite: the step was not applied */
     uint32_t skipped_in_all, skipped_in_row;
     uint64_t labels, tokens;
     double lr;
@@ -97,8 +99,8 @@ XFT_API xft_status xft_trainer_flush(xft_trainer *trainer, xft_metrics *metrics)
  * layer, 3*E' floats. Waits. */
 XFT_API xft_status xft_trainer_router_stats(xft_trainer *trainer, uint32_t layer, float *stats);
 
-/* Device time of every op of the last step, its first micro-batch and its update, after a flush; needs options.timers and a device
- * that has timers. */
+/* Device time of every op of the last step, its first micro-batch and its update, after a flush; needs options.timers
+ * and a device that has timers. */
 typedef void (*xft_profile_visitor)(void *user, const char *op, double ms);
 XFT_API xft_status xft_trainer_profile(xft_trainer *trainer, xft_profile_visitor visit, void *user);
 
@@ -118,8 +120,8 @@ XFT_API uint64_t xft_trainer_bytes(const xft_trainer *trainer);
 
 typedef enum xft_schedule { XFT_SCHEDULE_LINEAR = 0, XFT_SCHEDULE_COSINE = 1, XFT_SCHEDULE_CONSTANT = 2 } xft_schedule;
 
-/* Rate of step `step` (from 0) of `steps`: rises from 0 over `warmup` steps to `peak`, then falls to 0 (linear, cosine) or
- * stays (constant). */
+/* Rate of step `step` (from 0) of `steps`: rises from 0 over `warmup` steps to `peak`, then falls to 0 (linear, cosine)
+ * or stays (constant). */
 XFT_API double xft_schedule_rate(xft_schedule schedule, double peak, uint64_t warmup, uint64_t steps, uint64_t step);
 
 /* ---- Evaluation ---- */
@@ -127,12 +129,12 @@ XFT_API double xft_schedule_rate(xft_schedule schedule, double peak, uint64_t wa
 typedef struct xft_evaluator xft_evaluator;
 
 /* Forward passes without noise, with room for batches of `tokens` rows; `logits`: and for the logits of all rows. */
-XFT_API xft_status xft_evaluator_create(xft_model *model, uint32_t tokens, uint32_t sequences, bool logits, bool official,
-                                        xft_evaluator **evaluator);
+XFT_API xft_status xft_evaluator_create(xft_model *model, uint32_t tokens, uint32_t sequences, bool logits,
+                                        bool official, xft_evaluator **evaluator);
 XFT_API void xft_evaluator_destroy(xft_evaluator *evaluator);
 /* Sum of the cross-entropy over the labels of a batch, and their number; logits (may be NULL): [tokens,V]. Waits. */
-XFT_API xft_status xft_evaluator_run(xft_evaluator *evaluator, const xft_batch *batch, double *loss_sum, uint64_t *labels,
-                                     float *logits);
+XFT_API xft_status xft_evaluator_run(xft_evaluator *evaluator, const xft_batch *batch, double *loss_sum,
+                                     uint64_t *labels, float *logits);
 
 #ifdef __cplusplus
 }

@@ -20,20 +20,25 @@ extern "C" {
 #endif
 
 typedef enum xft_api { XFT_API_VULKAN = 0, XFT_API_OPENCL = 1, XFT_API_OTHER = 2 } xft_api_kind;
-typedef enum xft_device_class { XFT_CLASS_DISCRETE = 0, XFT_CLASS_INTEGRATED, XFT_CLASS_CPU, XFT_CLASS_UNKNOWN } xft_device_class;
+typedef enum xft_device_class {
+    XFT_CLASS_DISCRETE = 0,
+    XFT_CLASS_INTEGRATED,
+    XFT_CLASS_CPU,
+    XFT_CLASS_UNKNOWN
+} xft_device_class;
 
 /* What is known of a device before and after it is opened. Limits are what the driver says at that moment. */
 typedef struct xft_device_info {
-    char id[24];                   /* "vulkan:0", "opencl:1" */
-    char name[160];                /* as the driver spells it */
-    char platform[96];             /* Vulkan: driver name; OpenCL: platform name */
-    char driver[128];              /* version text of the driver */
+    char id[24];       /* "vulkan:0", "opencl:1" */
+    char name[160];    /* as the driver spells it */
+    char platform[96]; /* Vulkan: driver name; OpenCL: platform name */
+    char driver[128];  /* version text of the driver */
     xft_api_kind api;
     xft_device_class device_class;
     bool usable;
-    char reason[256];              /* why not usable, and the cure; "" when usable */
+    char reason[256]; /* why not usable, and the cure; "" when usable */
     bool has_uuid;
-    uint8_t uuid[16];              /* equal for one card seen through both APIs */
+    uint8_t uuid[16]; /* equal for one card seen through both APIs */
     bool has_pci;
     uint32_t pci[4];               /* domain, bus, device, function */
     char same_as[24];              /* id of the same card through the other API; "" when there is none */
@@ -41,18 +46,19 @@ typedef struct xft_device_info {
     uint64_t max_allocation_bytes; /* of one allocation; capped at 4 GiB - 512 */
     uint32_t max_workgroup_size;   /* invocations */
     uint32_t max_groups[3];
-    uint32_t local_memory_bytes;   /* shared memory of one work-group */
-    uint32_t compute_units;        /* 0: not told */
-    uint32_t subgroup_size;        /* 0: subgroup operations are not used on this device */
-    uint32_t native_vector_width;  /* OpenCL: floats of a vector register; 1: the driver vectorises itself. Else 0 */
-    bool fp16_arithmetic;          /* of informative value; no kernel needs it */
-    bool cooperative_matrix;       /* VK_KHR_cooperative_matrix with f16 or bf16 -> f32 */
-    bool timestamps;               /* device timers work */
-    uint64_t alignment;            /* of tensors, bytes: at least 512 */
+    uint32_t local_memory_bytes;  /* shared memory of one work-group */
+    uint32_t compute_units;       /* 0: not told */
+    uint32_t subgroup_size;       /* 0: subgroup operations are not used on this device */
+    uint32_t native_vector_width; /* OpenCL: floats of a vector register; 1: the driver vectorises itself. Else 0 */
+    bool fp16_arithmetic;         /* of informative value; no kernel needs it */
+    bool cooperative_matrix;      /* VK_KHR_cooperative_matrix with f16 or bf16 -> f32 */
+    bool timestamps;              /* device timers work */
+    uint64_t alignment;           /* of tensors, bytes: at least 512 */
 } xft_device_info;
 
 /* Lists every device of both APIs, also those that cannot be used, with reason and cure. *list is an array of *count
- * (it may be 0) to be given to xft_devices_free. XFT_OK also when there is no loader: then one entry per API says so. */
+ * (it may be 0) to be given to xft_devices_free. XFT_OK also when there is no loader: then one entry per API says so.
+ */
 XFT_API xft_status xft_devices(xft_device_info **list, uint32_t *count);
 XFT_API void xft_devices_free(xft_device_info *list);
 
@@ -60,18 +66,18 @@ typedef struct xft_device xft_device;
 
 /* Debugging aids; all 0 in production. */
 typedef enum xft_debug_flags {
-    XFT_DEBUG_HAZARDS = 1,           /* every finished stream is walked by the hazard checker */
-    XFT_DEBUG_CANARIES = 2,          /* a pattern behind each tensor of an arena; see xft_arena_check */
-    XFT_DEBUG_SEPARATE_BUFFERS = 4,  /* one driver buffer per tensor, so that tools see an overrun */
-    XFT_DEBUG_POISON = 8             /* fresh tensors are filled with NaN */
+    XFT_DEBUG_HAZARDS = 1,          /* every finished stream is walked by the hazard checker */
+    XFT_DEBUG_CANARIES = 2,         /* a pattern behind each tensor of an arena; see xft_arena_check */
+    XFT_DEBUG_SEPARATE_BUFFERS = 4, /* one driver buffer per tensor, so that tools see an overrun */
+    XFT_DEBUG_POISON = 8            /* fresh tensors are filled with NaN */
 } xft_debug_flags;
 
 typedef struct xft_device_options {
-    uint32_t debug;            /* xft_debug_flags */
-    double submit_budget_ms;   /* work of one submit; 0: 200 on GPUs, no limit on CPU devices; negative: no limit */
-    const char *cache_dir;     /* NULL: $XDG_CACHE_HOME/xftgpu or ~/.cache/xftgpu; "": no cache on disk */
-    const char *choices;       /* text from xft_device_choices of an earlier run: same kernels, same bits; or NULL */
-    uint32_t subgroup_size;    /* 0: the device's own */
+    uint32_t debug;          /* xft_debug_flags */
+    double submit_budget_ms; /* work of one submit; 0: 200 on GPUs, no limit on CPU devices; negative: no limit */
+    const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/xftgpu or ~/.cache/xftgpu; "": no cache on disk */
+    const char *choices;     /* text from xft_device_choices of an earlier run: same kernels, same bits; or NULL */
+    uint32_t subgroup_size;  /* 0: the device's own */
 } xft_device_options;
 
 /* Opens a device. name: an id ("vulkan:0", "opencl:1"), an API ("vulkan"), part of a name (case does not matter), or
@@ -103,10 +109,10 @@ XFT_API void xft_device_get_counters(const xft_device *device, xft_device_counte
 /* What an application must enable on its VkInstance and VkDevice for xft_device_adopt_vulkan: names of features (of
  * VkPhysicalDeviceVulkan12Features and so on) and extensions, NULL-terminated lists that live forever. */
 typedef struct xft_vulkan_needs {
-    uint32_t api_version;             /* VK_API_VERSION_1_2 */
-    const char *const *features;      /* "bufferDeviceAddress", "scalarBlockLayout" … */
-    const char *const *extensions;    /* device extensions; the list may be empty */
-    const char *const *useful;        /* extensions and features that are used when they are enabled */
+    uint32_t api_version;          /* VK_API_VERSION_1_2 */
+    const char *const *features;   /* "bufferDeviceAddress", "scalarBlockLayout" … */
+    const char *const *extensions; /* device extensions; the list may be empty */
+    const char *const *useful;     /* extensions and features that are used when they are enabled */
 } xft_vulkan_needs;
 XFT_API const xft_vulkan_needs *xft_vulkan_requirements(void);
 
@@ -114,9 +120,9 @@ XFT_API const xft_vulkan_needs *xft_vulkan_requirements(void);
 typedef struct xft_vulkan_objects {
     void *instance, *physical_device, *device, *queue;
     uint32_t queue_family;
-    void *get_instance_proc_addr;        /* PFN_vkGetInstanceProcAddr; NULL: the system's loader */
-    const char *const *enabled;          /* NULL-terminated names of the extensions and features that are enabled */
-    void (*lock_queue)(void *user);      /* called around every use of the queue; may be NULL */
+    void *get_instance_proc_addr;   /* PFN_vkGetInstanceProcAddr; NULL: the system's loader */
+    const char *const *enabled;     /* NULL-terminated names of the extensions and features that are enabled */
+    void (*lock_queue)(void *user); /* called around every use of the queue; may be NULL */
     void (*unlock_queue)(void *user);
     void *user;
 } xft_vulkan_objects;
@@ -124,7 +130,7 @@ XFT_API xft_status xft_device_adopt_vulkan(const xft_vulkan_objects *objects, co
                                            xft_device **device);
 
 typedef struct xft_opencl_objects {
-    void *context, *device, *queue;      /* cl_context, cl_device_id, an in-order cl_command_queue; all retained */
+    void *context, *device, *queue; /* cl_context, cl_device_id, an in-order cl_command_queue; all retained */
     void (*lock_queue)(void *user);
     void (*unlock_queue)(void *user);
     void *user;

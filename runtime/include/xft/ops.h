@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-/* ---- Data movement and sums ---------------------------------------------------------------------------------------- */
+/* ---- Data movement and sums ------------------------------------------------------------------------------------- */
 
 /* y = value; any dtype (u32: the value converted to an integer). */
 XFT_API xft_status xft_fill(xft_stream *stream, const xft_tensor *y, float value);
@@ -48,13 +48,17 @@ XFT_API xft_status xft_reduce_sum(xft_stream *stream, const xft_tensor *x, const
 
 /* Purposes of random numbers; the same numbers never serve two. */
 typedef enum xft_random_stream {
-    XFT_RANDOM_ROUTER = 1, XFT_RANDOM_ROUNDING = 2, XFT_RANDOM_INIT = 3, XFT_RANDOM_SAMPLING = 4, XFT_RANDOM_SHUFFLE = 5
+    XFT_RANDOM_ROUTER = 1,
+    XFT_RANDOM_ROUNDING = 2,
+    XFT_RANDOM_INIT = 3,
+    XFT_RANDOM_SAMPLING = 4,
+    XFT_RANDOM_SHUFFLE = 5
 } xft_random_stream;
 
 /* y ~ N(0, std), f32; element i of row r from Philox keyed by (seed, INIT, key, r, i): independent of pitch. */
 XFT_API xft_status xft_random_normal(xft_stream *stream, const xft_tensor *y, float std, uint64_t seed, uint32_t key);
 
-/* ---- Embedding, norms, rotation, activation ----------------------------------------------------------------------- */
+/* ---- Embedding, norms, rotation, activation --------------------------------------------------------------------- */
 
 /* y[t,:] = w[ids[t],:]; ids u32 [T], w d:[V,H], y d:[T,H]. An id >= V gives a row of zeros. */
 XFT_API xft_status xft_embedding(xft_stream *stream, const xft_tensor *ids, const xft_tensor *w, const xft_tensor *y);
@@ -102,7 +106,7 @@ XFT_API xft_status xft_swiglu_backward(xft_stream *stream, const xft_tensor *dh,
                                        const xft_tensor *source, const xft_tensor *offsets, const xft_tensor *g,
                                        const xft_tensor *u, const xft_tensor *h, const xft_tensor *dots);
 
-/* ---- Products ------------------------------------------------------------------------------------------------------ */
+/* ---- Products --------------------------------------------------------------------------------------------------- */
 
 typedef enum xft_form {
     XFT_NT = 0, /* c [M,N] = a [M,K] b [N,K]^T   y = x W^T    */
@@ -120,12 +124,12 @@ XFT_API xft_status xft_gemm(xft_stream *stream, xft_form form, const xft_tensor 
 XFT_API xft_status xft_grouped_gemm(xft_stream *stream, xft_form form, const xft_tensor *a, const xft_tensor *b,
                                     const xft_tensor *offsets, const xft_tensor *c, bool accumulate);
 
-/* ---- Attention ----------------------------------------------------------------------------------------------------- */
+/* ---- Attention -------------------------------------------------------------------------------------------------- */
 
 /* What every token may see. cu_seqlens u32 [n+1]: sequence i owns the rows [cu[i], cu[i+1]); unused entries repeat the
  * last. lengths u32 [n]: how many of its rows are tokens; the rest is padding. Rows from cu[n] on are the tail.
- * segments u32 [T,4] = key_begin, key_end, query_end, valid: token t sees the keys [key_begin, min(t+1, key_end)), key t
- * is seen by the queries [t, query_end). Padding and tail see nothing and are not valid. count_padding (--compat
+ * segments u32 [T,4] = key_begin, key_end, query_end, valid: token t sees the keys [key_begin, min(t+1, key_end)), key
+ * t is seen by the queries [t, query_end). Padding and tail see nothing and are not valid. count_padding (--compat
  * official): padding rows see their sequence's tokens and are valid. */
 XFT_API xft_status xft_segments(xft_stream *stream, const xft_tensor *cu_seqlens, const xft_tensor *lengths,
                                 bool count_padding, const xft_tensor *segments);
@@ -156,36 +160,37 @@ XFT_API xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q,
                                         const xft_tensor *v_cache, const xft_tensor *lengths, uint32_t head_size,
                                         float scale, const xft_tensor *o);
 
-/* ---- Routing and experts (xft.md sections 2 to 4) ------------------------------------------------------------------ */
+/* ---- Routing and experts (xft.md sections 2 to 4) --------------------------------------------------------------- */
 
 typedef enum xft_gate {
     XFT_GATE_XFT = 0,          /* TopKUniversalBalancedNoisyGate: the method */
     XFT_GATE_UNNORMALISED = 1, /* TopKUniversalBalancedNoNormalizationNoisyGate: r_j = p_j */
-    XFT_GATE_VANILLA = 2       /* TopKBalancedNoisyGate: no shared expert, softmax over the picked logits, E' = E, k = K */
+    XFT_GATE_VANILLA = 2 /* TopKBalancedNoisyGate: no shared expert, softmax over the picked logits, E' = E, k = K */
 } xft_gate;
 
 /* Where the router's noise comes from. */
 typedef enum xft_noise { XFT_NOISE_NONE = 0, XFT_NOISE_STORED = 1, XFT_NOISE_PHILOX = 2 } xft_noise;
 
 typedef struct xft_router_config {
-    uint32_t num_experts;   /* E */
-    uint32_t top_k;         /* K */
+    uint32_t num_experts; /* E */
+    uint32_t top_k;       /* K */
     xft_gate gate;
-    bool mlp;               /* gate network: true: g = W2 tanh(W1 x); false: g = W1 x */
+    bool mlp; /* gate network: true: g = W2 tanh(W1 x); false: g = W1 x */
     xft_noise noise;
-    float noise_epsilon;    /* 1e-2 */
-    float balance_weight;   /* 1e-2 */
-    bool official;          /* compare n*s instead of z with thr_in (section 3) */
-    uint32_t layer;         /* keys the noise */
+    float noise_epsilon;  /* 1e-2 */
+    float balance_weight; /* 1e-2 */
+    bool official;        /* compare n*s instead of z with thr_in (section 3) */
+    uint32_t layer;       /* keys the noise */
 } xft_router_config;
 
 /* Floats of router state per token: a, g, s, n, z, p and ds/d(Wn x), each E' wide, one after the other: 7 E'. */
 XFT_API uint32_t xft_router_state_width(const xft_router_config *config);
 
 /* From h f32 [T,2E'] = (W1 x | Wn x) (without noise, [T,E'] = W1 x) and w2 f32 [E',E'] (NULL: linear gate):
- * state f32 [T,7E'] (xft_router_state_width), picks u32 [T,k] (routed experts from 0, largest first), weights f32 [T,K] = w_0, r_1 … r_k
- * (vanilla: r_1 … r_K). stored_noise f32 [T,E'] (XFT_NOISE_STORED) or NULL. step: u32 [16], the step block; its
- * noise_scale multiplies s. Rows that are not valid (segments) get state and weights 0 and picks UINT32_MAX. */
+ * state f32 [T,7E'] (xft_router_state_width), picks u32 [T,k] (routed experts from 0, largest first), weights f32 [T,K]
+ * = w_0, r_1 … r_k (vanilla: r_1 … r_K). stored_noise f32 [T,E'] (XFT_NOISE_STORED) or NULL. step: u32 [16], the step
+ * block; its noise_scale multiplies s. Rows that are not valid (segments) get state and weights 0 and picks UINT32_MAX.
+ */
 XFT_API xft_status xft_router(xft_stream *stream, const xft_router_config *config, const xft_tensor *h,
                               const xft_tensor *w2, const xft_tensor *stored_noise, const xft_tensor *segments,
                               const xft_tensor *step, const xft_tensor *state, const xft_tensor *picks,
@@ -203,10 +208,11 @@ XFT_API xft_status xft_router_balance(xft_stream *stream, const xft_router_confi
  * [T,E'], that of g: dW2 = dg^T a (a: the first E' columns of state), d(W1|Wn) = dh^T x, dx += dh (W1|Wn). */
 XFT_API xft_status xft_router_backward(xft_stream *stream, const xft_router_config *config, const xft_tensor *dots,
                                        const xft_tensor *inverse, const xft_tensor *state, const xft_tensor *w2,
-                                       const xft_tensor *coefficients, const xft_tensor *segments,
-                                       const xft_tensor *dh, const xft_tensor *dg);
+                                       const xft_tensor *coefficients, const xft_tensor *segments, const xft_tensor *dh,
+                                       const xft_tensor *dg);
 
-/* Sorts the tokens by expert; those without picks (not valid) go nowhere. offsets u32 [E+1]; source u32 [R]: grouped row
+/* Sorts the tokens by expert; those without picks (not valid) go nowhere. offsets u32 [E+1]; source u32 [R]: grouped
+ * row
  * -> t*K + slot, rows of an expert in order of tokens, UINT32_MAX from offsets[E] on; inverse u32 [T,K]: (t, slot) ->
  * grouped row, UINT32_MAX where there is none; scratch u32 [C,E], C as in router_balance; used u32 [E] (may
  * be NULL) |= got a token, when the step block's marks_used is set. Slot 0 is the shared expert. */
@@ -222,7 +228,7 @@ XFT_API xft_status xft_gather_rows(xft_stream *stream, const xft_tensor *x, cons
 XFT_API xft_status xft_combine(xft_stream *stream, const xft_tensor *x, const xft_tensor *inverse,
                                const xft_tensor *weights, const xft_tensor *y, bool accumulate);
 
-/* ---- Head and loss ------------------------------------------------------------------------------------------------- */
+/* ---- Head and loss ---------------------------------------------------------------------------------------------- */
 
 /* For a chunk of rows: loss[t] = log-sum-exp(logits[t]) - logits[t][labels[t]] (0 for the label UINT32_MAX), times the
  * step block's inv_labels; with `gradient`, logits become (softmax - onehot) * inv_labels (rows without a label: 0).
@@ -236,7 +242,7 @@ XFT_API xft_status xft_cross_entropy(xft_stream *stream, const xft_tensor *label
 XFT_API xft_status xft_sample(xft_stream *stream, const xft_tensor *logits, const xft_tensor *step,
                               const xft_tensor *ids);
 
-/* ---- Merging (section 6) ------------------------------------------------------------------------------------------- */
+/* ---- Merging (section 6) ---------------------------------------------------------------------------------------- */
 
 /* alpha = softmax(a); f32 [E'] */
 XFT_API xft_status xft_mix_softmax(xft_stream *stream, const xft_tensor *a, const xft_tensor *alpha);
@@ -254,22 +260,22 @@ XFT_API xft_status xft_mix_backward(xft_stream *stream, const xft_tensor *expert
 XFT_API xft_status xft_mix_softmax_backward(xft_stream *stream, const xft_tensor *alpha, const xft_tensor *dalpha,
                                             const xft_tensor *da);
 
-/* ---- Optimizers (section 5) ---------------------------------------------------------------------------------------- */
-/* A step: for every gradient xft_sum_squares, or xft_adafactor_statistics whose row sums serve as well, into its part of
- * one `partial` tensor; xft_step_begin; for every t-vector xft_step_advance; then the updates. Nothing is applied, and no
- * t advances, when loss or norm is not finite, nor for an expert whose used flag is 0.
+/* ---- Optimizers (section 5) ------------------------------------------------------------------------------------- */
+/* A step: for every gradient xft_sum_squares, or xft_adafactor_statistics whose row sums serve as well, into its part
+ * of one `partial` tensor; xft_step_begin; for every t-vector xft_step_advance; then the updates. Nothing is applied,
+ * and no t advances, when loss or norm is not finite, nor for an expert whose used flag is 0.
  *
- * Shared by the updates. g d: and w of one shape, [N,K] or [E,N,K]; in a 3-d tensor every entry of the first dimension is
- * a tensor of its own with its t[e] and used[e] (u32 [E]); else t is u32 [1] and used NULL. w f32, master NULL: plain.
- * w bf16 with master f32: the master is updated, w is it rounded to nearest. w bf16, master NULL: updated in place,
- * rounded as `rounding` says (stochastic: Philox ROUNDING keyed by (seed, step, key, row, column)). Weight decay:
- * w -= lr wd w, before the update. */
+ * Shared by the updates. g d: and w of one shape, [N,K] or [E,N,K]; in a 3-d tensor every entry of the first dimension
+ * is a tensor of its own with its t[e] and used[e] (u32 [E]); else t is u32 [1] and used NULL. w f32, master NULL:
+ * plain. w bf16 with master f32: the master is updated, w is it rounded to nearest. w bf16, master NULL: updated in
+ * place, rounded as `rounding` says (stochastic: Philox ROUNDING keyed by (seed, step, key, row, column)). Weight
+ * decay: w -= lr wd w, before the update. */
 
 /* partial f32 [C]: sums of squares over C stretches of rows of g, C >= 1 */
 XFT_API xft_status xft_sum_squares(xft_stream *stream, const xft_tensor *g, const xft_tensor *partial);
 
-/* state u32 [8] (an xft_step_state): grad_norm from all of `partial` (f32), clip, skip and the counters; loss and balance,
- * f32 [1], are copied into it. step: u32 [16], the step block. */
+/* state u32 [8] (an xft_step_state): grad_norm from all of `partial` (f32), clip, skip and the counters; loss and
+ * balance, f32 [1], are copied into it. step: u32 [16], the step block. */
 XFT_API xft_status xft_step_begin(xft_stream *stream, const xft_tensor *partial, const xft_tensor *loss,
                                   const xft_tensor *balance, const xft_tensor *step, const xft_tensor *state);
 
@@ -284,12 +290,12 @@ typedef struct xft_adamw_config {
 /* One decoupled AdamW update; m, v f32 of the shape of g. */
 XFT_API xft_status xft_adamw(xft_stream *stream, const xft_adamw_config *config, const xft_tensor *g,
                              const xft_tensor *step, const xft_tensor *state, const xft_tensor *t,
-                             const xft_tensor *used, const xft_tensor *w, const xft_tensor *master,
-                             const xft_tensor *m, const xft_tensor *v, xft_rounding rounding, uint32_t key);
+                             const xft_tensor *used, const xft_tensor *w, const xft_tensor *master, const xft_tensor *m,
+                             const xft_tensor *v, xft_rounding rounding, uint32_t key);
 
 /* Adafactor for matrices, in two calls with xft_step_begin between them. scratch: f32, at least
- * xft_adafactor_scratch(g) elements, free again after each call. rows f32 [E*N] (as a vector) and columns f32 [E,K]: sums
- * of the squares of g along its rows and columns, kept from the first call to the second. */
+ * xft_adafactor_scratch(g) elements, free again after each call. rows f32 [E*N] (as a vector) and columns f32 [E,K]:
+ * sums of the squares of g along its rows and columns, kept from the first call to the second. */
 XFT_API uint64_t xft_adafactor_scratch(const xft_tensor *g);
 XFT_API xft_status xft_adafactor_statistics(xft_stream *stream, const xft_tensor *g, const xft_tensor *scratch,
                                             const xft_tensor *rows, const xft_tensor *columns);
@@ -299,19 +305,18 @@ XFT_API xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, 
                                         const xft_tensor *rows, const xft_tensor *columns, const xft_tensor *scratch,
                                         const xft_tensor *step, const xft_tensor *state, const xft_tensor *t,
                                         const xft_tensor *used, const xft_tensor *w, const xft_tensor *master,
-                                        const xft_tensor *r, const xft_tensor *c, xft_rounding rounding,
-                                        uint32_t key);
+                                        const xft_tensor *r, const xft_tensor *c, xft_rounding rounding, uint32_t key);
 
 /* Adafactor for vectors (norms, biases, mixing coefficients): full second moment s; g, w, s f32 [N]; t u32 [1]. */
-XFT_API xft_status xft_adafactor_vector(xft_stream *stream, float weight_decay, const xft_tensor *g, const xft_tensor *step,
-                                        const xft_tensor *state, const xft_tensor *t, const xft_tensor *w,
-                                        const xft_tensor *s);
+XFT_API xft_status xft_adafactor_vector(xft_stream *stream, float weight_decay, const xft_tensor *g,
+                                        const xft_tensor *step, const xft_tensor *state, const xft_tensor *t,
+                                        const xft_tensor *w, const xft_tensor *s);
 
-/* ---- Measuring ----------------------------------------------------------------------------------------------------- */
+/* ---- Measuring -------------------------------------------------------------------------------------------------- */
 
-/* y = sum over k = 1 … 8 of a_k, where a_k starts as k x and becomes a_k / 2 + x `rounds` times; f32 vectors of a multiple
- * of 16 elements. It touches no memory while it computes 16 rounds flops per element: what a device reaches here is its
- * roofline in multiply-adds. */
+/* y = sum over k = 1 … 8 of a_k, where a_k starts as k x and becomes a_k / 2 + x `rounds` times; f32 vectors of a
+ * multiple of 16 elements. It touches no memory while it computes 16 rounds flops per element: what a device reaches
+ * here is its roofline in multiply-adds. */
 XFT_API xft_status xft_fma_peak(xft_stream *stream, const xft_tensor *x, uint32_t rounds, const xft_tensor *y);
 
 #ifdef __cplusplus

@@ -30,9 +30,9 @@ extern "C" {
 typedef struct xft_stream xft_stream;
 
 typedef struct xft_stream_options {
-    const char *name;     /* for messages; NULL: "stream" */
-    uint32_t slots;       /* of the staging ring, 1 to 8; 0: 2 */
-    bool timers;          /* device time of every op; see xft_stream_timings. Costs a little */
+    const char *name; /* for messages; NULL: "stream" */
+    uint32_t slots;   /* of the staging ring, 1 to 8; 0: 2 */
+    bool timers;      /* device time of every op; see xft_stream_timings. Costs a little */
 } xft_stream_options;
 
 XFT_API xft_status xft_stream_create(xft_device *device, const xft_stream_options *options, xft_stream **stream);

@@ -19,11 +19,11 @@ typedef struct xft_buffer xft_buffer;
 
 typedef struct xft_tensor {
     xft_buffer *buffer;
-    uint64_t offset;    /* bytes into the buffer, a multiple of 16 */
+    uint64_t offset; /* bytes into the buffer, a multiple of 16 */
     xft_dtype dtype;
-    uint32_t rank;      /* 1 to 4 */
-    uint32_t shape[4];  /* outermost first; unused entries are 1 */
-    uint32_t pitch;     /* elements between the starts of two rows */
+    uint32_t rank;     /* 1 to 4 */
+    uint32_t shape[4]; /* outermost first; unused entries are 1 */
+    uint32_t pitch;    /* elements between the starts of two rows */
 } xft_tensor;
 
 /* Rows (product of all dimensions but the last), columns (the last), bytes from the first to behind the last row. */
@@ -43,7 +43,7 @@ XFT_API xft_status xft_tensor_at(const xft_tensor *tensor, uint32_t index, xft_t
 /* The same memory with another shape of as many rows and columns ([T,H] as [B,T/B,H]). */
 XFT_API xft_status xft_tensor_reshape(const xft_tensor *tensor, uint32_t rank, const uint32_t *shape, xft_tensor *view);
 
-/* ---- Arenas ------------------------------------------------------------------------------------------------------ */
+/* ---- Arenas ----------------------------------------------------------------------------------------------------- */
 
 typedef struct xft_arena xft_arena;
 
@@ -65,7 +65,7 @@ XFT_API uint64_t xft_arena_used(const xft_arena *arena);
  * which something was written. Waits for the device. */
 XFT_API xft_status xft_arena_check(xft_arena *arena);
 
-/* ---- Data in and out. All of these wait for the device: never inside a step. ------------------------------------- */
+/* ---- Data in and out. All of these wait for the device: never inside a step. ------------------------------------ */
 
 /* Writes rows x cols elements, unpadded and row-major, of type `dtype` (XFT_F32, or the tensor's own); f32 is rounded
  * to the tensor's type, to nearest even. */
