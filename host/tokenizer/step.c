@@ -53,14 +53,26 @@ static xft_status next_pieces(work *w) {
     return xft_array_check(&w->pieces);
 }
 
+/* Compiled regular expressions read whole vectors, past the end of the text: there should be something there. With this
+ * a text is never NULL, too. */
+static xft_status pad(array *text) {
+    enum { PADDING = 32 };
+    void *end = xft_array_extend(text, PADDING);
+    if (end) {
+        memset(end, 0, PADDING);
+        text->size -= PADDING;
+    }
+    return xft_array_check(text);
+}
+
 xft_status xft_work_next(work *w) {
     swap(&w->text, &w->next_text);
-    XFT_TRY(xft_array_check(&w->text));
+    XFT_TRY(pad(&w->text));
     return next_pieces(w);
 }
 
 xft_status xft_step_list_run(const step_list *list, work *w) {
-    XFT_TRY(xft_array_check(&w->text));
+    XFT_TRY(pad(&w->text));
     XFT_TRY(xft_array_check(&w->pieces));
     for (size_t i = 0; i < list->count; i++) XFT_TRY(list->steps[i].run(&list->steps[i], w));
     return XFT_OK;
