@@ -120,13 +120,13 @@ static void wrap_all(void) {
     USE(clGetPlatformIDs)
     USE(clGetDeviceIDs)
     USE(clGetPlatformInfo)
-    USE(clGetDeviceInfo) USE(clGetProgramInfo) USE(clGetEventInfo) USE(clGetEventProfilingInfo)
-        USE(clGetProgramBuildInfo) USE(clBuildProgram) USE(clSetKernelArg) USE(clWaitForEvents) USE(clFlush)
-            USE(clEnqueueNDRangeKernel) USE(clEnqueueReadBuffer) USE(clEnqueueWriteBuffer)
-                USE(clEnqueueMarkerWithWaitList) USE(clCreateContext) USE(clCreateCommandQueue) USE(clCreateBuffer)
-                    USE(clCreateProgramWithSource) USE(clCreateProgramWithBinary) USE(clCreateKernel)
-                        USE(clReleaseContext) USE(clReleaseCommandQueue) USE(clReleaseMemObject) USE(clReleaseProgram)
-                            USE(clReleaseKernel) USE(clReleaseEvent)
+    USE(clGetDeviceInfo)
+    USE(clGetProgramInfo) USE(clGetEventInfo) USE(clGetEventProfilingInfo) USE(clGetProgramBuildInfo)
+        USE(clBuildProgram) USE(clSetKernelArg) USE(clWaitForEvents) USE(clFlush) USE(clEnqueueNDRangeKernel)
+            USE(clEnqueueReadBuffer) USE(clEnqueueWriteBuffer) USE(clEnqueueMarkerWithWaitList) USE(clCreateContext)
+                USE(clCreateCommandQueue) USE(clCreateBuffer) USE(clCreateProgramWithSource)
+                    USE(clCreateProgramWithBinary) USE(clCreateKernel) USE(clReleaseContext) USE(clReleaseCommandQueue)
+                        USE(clReleaseMemObject) USE(clReleaseProgram) USE(clReleaseKernel) USE(clReleaseEvent)
 #undef USE
 }
 
