@@ -1,4 +1,4 @@
-// attention on a CPU: see opencl/attention_tiles_cpu.clh. Grid: tiles of LANES queries x heads, the heaviest first.
+// attention on a CPU: see opencl/lanes_attention.clh. Grid: tiles of LANES queries x heads, the heaviest first.
 // Maximum and sum of every query are lanes of vectors, corrected tile by tile (online softmax).
 #define LOWEST -1e30f // below every score, and exp(LOWEST - LOWEST) is 1
 

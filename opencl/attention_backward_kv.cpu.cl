@@ -1,4 +1,4 @@
-// attention_backward_kv on a CPU: see opencl/attention_tiles_cpu.clh. Grid: tiles of LANES keys x kv_heads. The lanes are
+// attention_backward_kv on a CPU: see opencl/lanes_attention.clh. Grid: tiles of LANES keys x kv_heads. The lanes are
 // keys, the columns queries of every head of the group.
 KERNEL attention_backward_kv(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_o), RO_ARG(lse), RO_ARG(delta), RO_ARG(segments),
                              RW_ARG(dk), RW_ARG(dv), xft_attention_backward_kv_params p) {

@@ -1,4 +1,4 @@
-// attention_backward_q on a CPU: see opencl/attention_tiles_cpu.clh. Grid: tiles of LANES queries x heads, the heaviest
+// attention_backward_q on a CPU: see opencl/lanes_attention.clh. Grid: tiles of LANES queries x heads, the heaviest
 // first.
 KERNEL attention_backward_q(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_o), RO_ARG(lse), RO_ARG(delta), RO_ARG(segments),
                             RW_ARG(dq), xft_attention_backward_q_params p) {

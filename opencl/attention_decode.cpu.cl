@@ -5,18 +5,6 @@
 #define KEYS 64u
 #define LOWEST -1e30f
 
-inline float sum_of(FV x) {
-#if VW == 16
-    float8 h = x.lo + x.hi;
-    float4 y = h.lo + h.hi;
-#elif VW == 8
-    float4 y = x.lo + x.hi;
-#else
-    float4 y = x;
-#endif
-    return (y.x + y.y) + (y.z + y.w);
-}
-
 inline float top_of(__local const float *x, float top) {
     for (uint i = 0; i < KEYS; i++) top = fmax(top, x[i]);
     return top;

@@ -1,6 +1,6 @@
 /* Attention: references and cases. */
 #include "op_case.h"
-#include "ops/attention.h"
+#include "ops/lanes.h"
 #include "reference.h"
 
 #include <math.h>
@@ -269,9 +269,9 @@ static void run_forward(const op_case *c, uint32_t *segments, const xft_attentio
 }
 
 static xft_status record_attention(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_attention_force_plain(c->u[1] != 0);
+    xft_lanes_force_plain(c->u[1] != 0);
     xft_status status = xft_attention(stream, t[0], t[1], t[2], t[3], c->u[0], c->f[0], t[4], t[5]);
-    xft_attention_force_plain(false);
+    xft_lanes_force_plain(false);
     return status;
 }
 
@@ -292,10 +292,10 @@ static void forward_case(const attention_case *a, case_visitor visit, void *user
 }
 
 static xft_status record_backward(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_attention_force_plain(c->u[1] != 0);
+    xft_lanes_force_plain(c->u[1] != 0);
     xft_status status = xft_attention_backward(stream, t[0], t[1], t[2], t[3], t[4], t[5], t[6], c->u[0], c->f[0], t[7],
                                                t[8], t[9], t[10]);
-    xft_attention_force_plain(false);
+    xft_lanes_force_plain(false);
     return status;
 }
 
@@ -449,9 +449,9 @@ static void append_case(const cache_case *a, case_visitor visit, void *user) {
 }
 
 static xft_status record_decode(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_attention_force_plain(c->u[1] != 0);
+    xft_lanes_force_plain(c->u[1] != 0);
     xft_status status = xft_attention_decode(stream, t[0], t[1], t[2], t[3], c->u[0], c->f[0], t[4]);
-    xft_attention_force_plain(false);
+    xft_lanes_force_plain(false);
     return status;
 }
 

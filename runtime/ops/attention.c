@@ -1,5 +1,5 @@
 /* Attention of ops.h: segments, causal attention forward and backward, the key/value cache. */
-#include "attention.h"
+#include "lanes.h"
 #include "record.h"
 
 #include <string.h>
@@ -13,11 +13,11 @@ static uint32_t blocks(uint32_t items, uint32_t size) {
 
 static _Thread_local bool plain_only;
 
-void xft_attention_force_plain(bool plain) {
+void xft_lanes_force_plain(bool plain) {
     plain_only = plain;
 }
 
-static bool has_cpu_forms(const xft_device_info *info) {
+bool xft_has_lanes(const xft_device_info *info) {
     return !plain_only && info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU &&
            info->native_vector_width >= 4;
 }
@@ -91,7 +91,7 @@ static form plain_form(const xft_device_info *info, uint32_t wg, uint32_t rows, 
  * CPU form keeps fit local memory; else wg is 0. */
 static form cpu_form(const xft_device_info *info, uint32_t head_size, uint32_t heads, uint32_t copies) {
     const uint32_t cols = 32, width = (head_size + 7) / 8 * 8;
-    if (has_cpu_forms(info))
+    if (xft_has_lanes(info))
         for (uint32_t vw = info->native_vector_width >= 16 ? 16 : 8; vw >= 8; vw /= 2)
             if (8 * vw * (heads * width + 2 * cols + 8) + 4 * copies * cols * width <= info->local_memory_bytes)
                 return (form){"cpu", 1, 2 * vw, vw, cols, 0};
@@ -314,7 +314,7 @@ xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q, const x
                       .constants = {256, types[0], types[1], types[2], head_size, block, simd_of(info)},
                       .groups = {blocks(shared, block), kv_heads, sequences},
                       .flops = 4.0 * xft_rows(k_cache) * new_tokens * heads * head_size};
-    if (has_cpu_forms(info) && vw >= 4) {
+    if (xft_has_lanes(info) && vw >= 4) {
         if (shared < most) block = shared; /* no lanes to share: any number of rows */
         d.variant = "cpu";
         d.constants[0] = 1;

@@ -1,5 +1,6 @@
 /* Head and loss of ops.h: cross-entropy and sampling. */
 #include "grid.h"
+#include "lanes.h"
 
 enum { STEP_WORDS = sizeof(xft_step_block) / 4, MAX_VOCABULARY = 1 << 24 };
 
@@ -10,19 +11,26 @@ xft_status xft_cross_entropy(xft_stream *stream, const xft_tensor *labels, const
     XFT_ARG(stream, "cross_entropy", labels, XFT_U32_ONLY, 1, rows);
     XFT_ARG(stream, "cross_entropy", step, XFT_U32_ONLY, 1, STEP_WORDS);
     XFT_ARG(stream, "cross_entropy", loss, XFT_F32_ONLY, 1, rows);
-    const xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), rows, xft_cols(logits));
+    const xft_device *device = xft_stream_device(stream);
+    const xft_grid grid = xft_rowwise_grid(device, rows, xft_cols(logits));
     const xft_cross_entropy_params params = {.rows = rows,
                                              .cols = xft_cols(logits),
                                              .ld_logits = logits->pitch,
                                              .gradient = gradient,
                                              .groups = grid.groups};
-    return xft_record(stream, &(xft_dispatch){.op = XFT_OP_cross_entropy,
-                                              .tensors = {labels, step, logits, loss},
-                                              .params = &params,
-                                              .param_size = sizeof params,
-                                              .constants = {grid.wg, logits->dtype},
-                                              .groups = {grid.groups, 1, 1},
-                                              .bytes = (gradient ? 2.0 : 1.0) * (double)xft_bytes(logits)});
+    xft_dispatch d = {.op = XFT_OP_cross_entropy,
+                      .tensors = {labels, step, logits, loss},
+                      .params = &params,
+                      .param_size = sizeof params,
+                      .constants = {grid.wg, logits->dtype},
+                      .groups = {params.groups, 1, 1},
+                      .bytes = (gradient ? 2.0 : 1.0) * (double)xft_bytes(logits)};
+    if (xft_has_lanes(&device->info)) {
+        d.variant = "cpu";
+        d.constants[0] = 1;
+        d.constants[2] = device->info.native_vector_width >= 16 ? 16 : 8;
+    }
+    return xft_record(stream, &d);
 }
 
 xft_status xft_sample(xft_stream *stream, const xft_tensor *logits, const xft_tensor *step, const xft_tensor *ids) {

@@ -1,0 +1,13 @@
+/* The forms of attention and cross-entropy for CPU devices through OpenCL (opencl/lanes.clh). */
+#ifndef XFT_RUNTIME_OPS_LANES_H
+#define XFT_RUNTIME_OPS_LANES_H
+
+#include "xft/device.h"
+
+/* Whether the device has vectors for them, and the plain forms are not forced. */
+bool xft_has_lanes(const xft_device_info *info);
+
+/* For tests and the benchmark: until called with false, ops recorded by this thread use the plain forms. */
+void xft_lanes_force_plain(bool plain);
+
+#endif
