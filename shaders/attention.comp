@@ -12,6 +12,7 @@ layout(constant_id = 2) const uint DT_O = 0;
 layout(constant_id = 3) const uint HEAD_SIZE = 64;
 layout(constant_id = 4) const uint ROWS = 64;
 layout(constant_id = 5) const uint COLS = 32;
+layout(constant_id = 6) const uint SIMD = 0;      // for the OpenCL kernel alone
 const uint TILES = 1u;
 #include "attention_tiles.glsl"
 layout(push_constant, scalar) uniform Args { RO q; RO k; RO v; RO segments; RW o; RW lse; xft_attention_params p; };

@@ -11,6 +11,7 @@ layout(constant_id = 3) const uint DT_DK = 0;
 layout(constant_id = 4) const uint HEAD_SIZE = 64;
 layout(constant_id = 5) const uint ROWS = 32;
 layout(constant_id = 6) const uint COLS = 32;
+layout(constant_id = 7) const uint SIMD = 0;      // for the OpenCL kernel alone
 const uint TILES = 2u; // P for dv, dS for dk
 #include "attention_tiles.glsl"
 layout(push_constant, scalar) uniform Args {

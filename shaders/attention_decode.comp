@@ -12,6 +12,7 @@ layout(constant_id = 2) const uint DT_CACHE = 0;
 layout(constant_id = 3) const uint DT_O = 0;
 layout(constant_id = 4) const uint HEAD_SIZE = 64;
 layout(constant_id = 5) const uint ROWS = 8;
+layout(constant_id = 6) const uint SIMD = 0;      // for the OpenCL kernel alone
 #include "attention_head.glsl"
 layout(push_constant, scalar) uniform Args {
     RO q; RO k_cache; RO v_cache; RO lengths; RW o;

@@ -116,18 +116,17 @@ WRAP_RELEASE(clReleaseEvent, cl_event)
 /* clFinish stays whole: it is how the driver makes sure that nothing runs any more. */
 static void wrap_all(void) {
     real = xft_cl;
+    /* clang-format off */
 #define USE(name) xft_cl.name = wrap_##name;
-    USE(clGetPlatformIDs)
-    USE(clGetDeviceIDs)
-    USE(clGetPlatformInfo)
-    USE(clGetDeviceInfo)
-    USE(clGetProgramInfo) USE(clGetEventInfo) USE(clGetEventProfilingInfo) USE(clGetProgramBuildInfo)
-        USE(clBuildProgram) USE(clSetKernelArg) USE(clWaitForEvents) USE(clFlush) USE(clEnqueueNDRangeKernel)
-            USE(clEnqueueReadBuffer) USE(clEnqueueWriteBuffer) USE(clEnqueueMarkerWithWaitList) USE(clCreateContext)
-                USE(clCreateCommandQueue) USE(clCreateBuffer) USE(clCreateProgramWithSource)
-                    USE(clCreateProgramWithBinary) USE(clCreateKernel) USE(clReleaseContext) USE(clReleaseCommandQueue)
-                        USE(clReleaseMemObject) USE(clReleaseProgram) USE(clReleaseKernel) USE(clReleaseEvent)
+    USE(clGetPlatformIDs) USE(clGetDeviceIDs) USE(clGetPlatformInfo) USE(clGetDeviceInfo) USE(clGetProgramInfo)
+    USE(clGetEventInfo) USE(clGetEventProfilingInfo) USE(clGetProgramBuildInfo) USE(clBuildProgram)
+    USE(clSetKernelArg) USE(clWaitForEvents) USE(clFlush) USE(clEnqueueNDRangeKernel) USE(clEnqueueReadBuffer)
+    USE(clEnqueueWriteBuffer) USE(clEnqueueMarkerWithWaitList) USE(clCreateContext) USE(clCreateCommandQueue)
+    USE(clCreateBuffer) USE(clCreateProgramWithSource) USE(clCreateProgramWithBinary) USE(clCreateKernel)
+    USE(clReleaseContext) USE(clReleaseCommandQueue) USE(clReleaseMemObject) USE(clReleaseProgram)
+    USE(clReleaseKernel) USE(clReleaseEvent)
 #undef USE
+    /* clang-format on */
 }
 
 /* ---- The scenario ---- */
