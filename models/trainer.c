@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MICRO_SLOTS = 8, UPDATE_SLOTS = 2 };
+enum { UPDATE_SLOTS = 2 };
 
 /* ---- Options ---- */
 
@@ -278,10 +278,21 @@ static xft_step_block step_block(const xft_trainer *t, double lr) {
                             .noise_scale = t->model->config.num_experts ? t->model->config.noise_scale : 0};
 }
 
-static xft_status submit_micro_batch(xft_trainer *t, const xft_batch *b, bool first, const xft_step_block *block) {
-    if (!first && !t->rest_stream)
-        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", MICRO_SLOTS, t->options.timers,
+/* Slots for the further micro-batches of this step while those of the step before may still be read: then the host
+ * waits for no slot. Where the ring is too short for both, it waits once, for the step before. */
+static xft_status make_room(xft_trainer *t, uint32_t further) {
+    if (!further) return XFT_OK;
+    if (!t->rest_stream) {
+        t->rest_slots = 2 * further < XFT_MOST_SLOTS ? 2 * further : XFT_MOST_SLOTS;
+        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", t->rest_slots, t->options.timers,
                                    &t->rest_stream, &t->rest_at));
+    }
+    const xft_pending *before = &t->pending[(t->steps + 1) % 2];
+    if (2 * further <= t->rest_slots || !before->ticket) return XFT_OK;
+    return xft_stream_wait(t->update_stream, before->ticket);
+}
+
+static xft_status submit_micro_batch(xft_trainer *t, const xft_batch *b, bool first, const xft_step_block *block) {
     xft_stream *s = first ? t->first_stream : t->rest_stream;
     void *slot;
     XFT_TRY(xft_stream_inputs(s, &slot));
@@ -296,6 +307,7 @@ xft_status xft_trainer_step(xft_trainer *t, const xft_batch *batches, uint32_t c
                 lr);
     step_totals sum;
     XFT_TRY(total(t, batches, count, &sum));
+    XFT_TRY(make_room(t, count - 1));
     xft_step_block block = step_block(t, lr);
     for (uint32_t i = 0; i < count; i++) {
         XFT_TRY(xft_progress(t->options.callbacks, "micro-batch", i, count));

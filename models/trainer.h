@@ -23,6 +23,7 @@ struct xft_trainer {
     xft_network rest;
     xft_stream *first_stream, *rest_stream, *update_stream;
     xft_input_layout first_at, rest_at;
+    uint32_t rest_slots;
     uint64_t step_at, state_at;
     uint64_t steps;
     xft_pending pending[2]; /* of the last step and the one before, by parity */

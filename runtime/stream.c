@@ -9,7 +9,8 @@ xft_status xft_stream_create(xft_device *device, const xft_stream_options *optio
     *stream = NULL;
     XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_create: device is NULL");
     xft_stream_options o = options ? *options : (xft_stream_options){0};
-    XFT_FAIL_IF(o.slots > 8, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_create: slots is %u; expected 1 to 8", o.slots);
+    XFT_FAIL_IF(o.slots > XFT_MOST_SLOTS, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_stream_create: slots is %u; expected 1 to %d", o.slots, XFT_MOST_SLOTS);
     xft_stream *s = calloc(1, sizeof *s);
     XFT_FAIL_IF(!s, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a stream");
     s->device = device;

@@ -47,8 +47,8 @@ struct xft_stream {
     uint32_t cut_count;
     xft_program program;
     bool has_staging, has_program;
-    uint32_t slot;       /* the next submit's */
-    uint64_t tickets[8]; /* last submit of each slot; 0: none */
+    uint32_t slot;                    /* the next submit's */
+    uint64_t tickets[XFT_MOST_SLOTS]; /* last submit of each slot; 0: none */
 };
 
 bool xft_ranges_conflict(const xft_range *a, const xft_range *b);

@@ -69,7 +69,8 @@ Test(stream, wrong_arguments) {
     xft_arena *arena;
     REFUSES(xft_stream_create(device, NULL, NULL), XFT_ERROR_INVALID_ARGUMENT, "stream");
     REFUSES(xft_stream_create(NULL, NULL, &stream), XFT_ERROR_INVALID_ARGUMENT, "device");
-    REFUSES(xft_stream_create(device, &(xft_stream_options){.slots = 9}, &stream), XFT_ERROR_INVALID_ARGUMENT, "slots");
+    REFUSES(xft_stream_create(device, &(xft_stream_options){.slots = XFT_MOST_SLOTS + 1}, &stream),
+            XFT_ERROR_INVALID_ARGUMENT, "slots");
     OK(xft_arena_create(device, "wrong", 0, &arena));
     OK(xft_stream_create(device, &(xft_stream_options){.name = "wrong use"}, &stream));
     xft_tensor a = fixture_tensor(arena, 2, 3, 0, 1), b = fixture_tensor(arena, 2, 3, 0, 1);

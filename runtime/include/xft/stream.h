@@ -29,9 +29,11 @@ extern "C" {
 
 typedef struct xft_stream xft_stream;
 
+enum { XFT_MOST_SLOTS = 64 };
+
 typedef struct xft_stream_options {
     const char *name; /* for messages; NULL: "stream" */
-    uint32_t slots;   /* of the staging ring, 1 to 8; 0: 2 */
+    uint32_t slots;   /* of the staging ring, 1 to XFT_MOST_SLOTS; 0: 2 */
     bool timers;      /* device time of every op; see xft_stream_timings. Costs a little */
 } xft_stream_options;
 
