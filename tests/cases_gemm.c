@@ -204,7 +204,7 @@ static void gemm_forced(const plan *plan, bool full) {
         struct plan forced = *plan;
         forced.variant = gemm_choices[i];
         for (xft_form form = XFT_NT; form <= XFT_TN; form++)
-            for (uint32_t j = 0; j < (full ? 3 : 1); j++) {
+            for (uint32_t j = 0; j < (full ? 3 : form == i % 3); j++) { /* small: the forms in turn */
                 gemm_case(&forced, form, f32, j % 2, shapes[j][0], shapes[j][1], shapes[j][2]);
                 if (full && i < 3) gemm_case(&forced, form, bf16, j % 2 == 0, shapes[j][0], shapes[j][1], shapes[j][2]);
             }
@@ -268,6 +268,7 @@ static void grouped_forced(const plan *plan, bool full) {
         struct plan forced = *plan;
         forced.variant = gemm_choices[i];
         for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
+            if (!full && form != i % 3) continue; /* small: the forms in turn */
             grouped_case(&forced, form, f32, false, full ? 4 : 2, rows, 2, 6, 7);
             if (full && i < 3) grouped_case(&forced, form, bf16, true, 4, rows, 0, 35, 133);
         }

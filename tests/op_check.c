@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 const char *const op_functions[] = {
 #define FUNCTION(name) #name,
@@ -480,7 +481,12 @@ struct visit {
 static void visit_case(const op_case *c, void *user) {
     struct visit *v = user;
     op_result result;
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
     op_check(v->checker, c, &result);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+    if (v->checker->verbose) printf("  %8.3f s  %s %s\n", seconds, c->op, c->label), fflush(stdout);
     op_summary *s = &v->summary;
     s->cases++;
     if (!result.passed) {

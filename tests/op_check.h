@@ -17,6 +17,7 @@
 typedef struct op_checker {
     xft_device *device;
     xft_arena *arena;
+    bool verbose; /* a line per case with its time; set after opening */
 } op_checker;
 
 typedef struct op_result {

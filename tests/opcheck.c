@@ -2,8 +2,10 @@
  *
  *     --device NAME     as for xft_device_open, or "test"; default "auto"
  *     --op NAME         one function of ops.h
+ *     --part I/N        of all ops, those whose number leaves I when divided by N: to share the work among processes
  *     --set small|full  default full
  *     --separate        every tensor in a driver buffer of its own, so that a tool sees an overrun
+ *     --verbose         a line per case, with its time
  *     --missing         ops without a case are failures
  *     --coverage        kernels of the device's API that no case runs are failures
  *     --exceptions      prints the table of tolerances instead
@@ -23,26 +25,32 @@ int main(int argc, char **argv) {
     const char *device = "auto", *only = NULL;
     case_set set = CASES_FULL;
     uint32_t debug = 0;
-    bool missing = false, coverage = false;
+    uint32_t part = 0, parts = 1;
+    bool missing = false, coverage = false, verbose = false;
     for (int i = 1; i < argc; i++) {
         bool value = i + 1 < argc;
         if (!strcmp(argv[i], "--device") && value)
             device = argv[++i];
         else if (!strcmp(argv[i], "--op") && value)
             only = argv[++i];
+        else if (!strcmp(argv[i], "--part") && value && sscanf(argv[i + 1], "%u/%u", &part, &parts) == 2 && parts)
+            i++;
         else if (!strcmp(argv[i], "--set") && value)
             set = !strcmp(argv[++i], "small") ? CASES_SMALL : CASES_FULL;
         else if (!strcmp(argv[i], "--separate"))
             debug |= XFT_DEBUG_SEPARATE_BUFFERS;
         else if (!strcmp(argv[i], "--missing"))
             missing = true;
+        else if (!strcmp(argv[i], "--verbose"))
+            verbose = true;
         else if (!strcmp(argv[i], "--coverage"))
             coverage = true;
         else if (!strcmp(argv[i], "--exceptions"))
             return op_print_exceptions(), 0;
         else {
             fprintf(stderr,
-                    "usage: %s [--device NAME] [--op NAME] [--set small|full] [--separate] [--missing] "
+                    "usage: %s [--device NAME] [--op NAME] [--part I/N] [--set small|full] [--separate] [--verbose] "
+                    "[--missing] [--coverage] "
                     "[--exceptions]\n",
                     argv[0]);
             return 2;
@@ -53,11 +61,12 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", xft_error());
         return 2;
     }
+    checker.verbose = verbose;
     const xft_device_info *info = xft_device_get_info(checker.device);
     printf("%s: %s (%s %s)\n", info->id, info->name, info->platform, info->driver);
     uint32_t cases = 0, failed = 0;
     for (const char *const *op = op_functions; *op; op++) {
-        if (only && strcmp(only, *op)) continue;
+        if ((only && strcmp(only, *op)) || (uint32_t)(op - op_functions) % parts != part) continue;
         shown = 0;
         op_summary s = op_check_all(&checker, *op, set, print_failure);
         if (s.cases == 0) {
