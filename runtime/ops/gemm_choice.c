@@ -37,9 +37,15 @@ static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_pro
     return outputs < 2048 * 2048 || p->experts > 0 ? plain(64, 64, 8, 8) : plain(128, 128, 8, 8);
 }
 
+/* The form may be `variant`: it is forced, or nothing is. */
+static bool is(const char *variant) {
+    return !forced || (!strncmp(forced, variant, strlen(variant)) && strchr(" ", forced[strlen(variant)]));
+}
+
 /* CPU form of OpenCL: constants VW MR BM KC. */
 static bool has_cpu(const xft_device_info *info) {
-    return info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU && info->native_vector_width >= 4;
+    const bool vectors = info->native_vector_width >= 4 || (forced && is("cpu"));
+    return info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU && vectors;
 }
 
 static uint32_t blocks(uint32_t items, uint32_t size) {
@@ -66,7 +72,9 @@ static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *
     const bool wide = info->native_vector_width >= 16, tn = p->form == XFT_TN, converts = !tn && p->a != XFT_F32;
     const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw, panels = blocks(p->N, nr);
     const uint32_t cores = info->compute_units ? info->compute_units : 1;
-    const uint32_t kc = tn ? 512 : 640, pc = p->c == XFT_F32 ? nr : tn ? 16 * nr : 4 * nr;
+    uint32_t kc = tn ? 512 : 640;
+    while (2ull * kc * nr * sizeof(float) > info->local_memory_bytes / 2) kc /= 2;
+    const uint32_t pc = p->c == XFT_F32 ? nr : tn ? 16 * nr : 4 * nr;
     uint32_t bm = !tn ? 516 : p->M >= 1024 || p->experts > 0 ? 192 : 96;
     while (bm > mr && 4ull * (2 * kc * nr + bm * pc + (tn || converts ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
         bm = round_up(bm / 2, mr);
@@ -139,11 +147,6 @@ static xft_gemm_choice yardstick(void) {
 /* CLBlast: the whole product in one dispatch; only when it is forced. */
 static bool has_clblast(const xft_device_info *info, const xft_gemm_problem *p) {
     return info->api == XFT_API_OPENCL && p->experts == 0 && p->a == XFT_F32 && p->b == XFT_F32 && p->c == XFT_F32;
-}
-
-/* The form may be `variant`: it is forced, or nothing is. */
-static bool is(const char *variant) {
-    return !forced || (!strncmp(forced, variant, strlen(variant)) && strchr(" ", forced[strlen(variant)]));
 }
 
 xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem) {
