@@ -14,11 +14,9 @@ static double now_ms(void) {
     return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
-enum { N = 384 }; /* of the product that is timed */
-
-/* Milliseconds of one N^3 product on the device, the best of three after a warm-up. */
-static xft_status time_product(xft_device *device, double *best) {
-    const uint32_t shape[2] = {N, N};
+/* Milliseconds of one n^3 product on the device, the best of three after a warm-up. */
+static xft_status time_product(xft_device *device, uint32_t n, double *best) {
+    const uint32_t shape[2] = {n, n};
     xft_arena *arena = NULL;
     xft_stream *stream = NULL;
     xft_tensor t[3];
@@ -47,7 +45,7 @@ static double measure(const xft_device_info *info, const xft_device_options *opt
     xft_device *device = NULL;
     double best = -1;
     xft_status status = xft_device_open_with(xft_driver_of(info), &request, &device);
-    if (status == XFT_OK) status = time_product(device, &best);
+    if (status == XFT_OK) status = time_product(device, 384, &best);
     xft_device_close(device);
     return status == XFT_OK ? best : -1;
 }
@@ -55,9 +53,13 @@ static double measure(const xft_device_info *info, const xft_device_options *opt
 xft_status xft_calibrate(xft_device *device) {
     if (device->cost_scale > 0) return XFT_OK;
     device->cost_scale = 1; /* while the product itself is recorded */
-    double ms;
-    xft_status status = time_product(device, &ms);
-    device->cost_scale = status == XFT_OK ? ms / xft_estimate_ms(device, 2.0 * N * N * N, 12.0 * N * N) : 0;
+    double ms, n = 128;     /* a device so slow that this says enough need not do more */
+    xft_status status = time_product(device, 128, &ms);
+    if (status == XFT_OK && ms < 2) {
+        n = 512;
+        status = time_product(device, 512, &ms);
+    }
+    device->cost_scale = status == XFT_OK ? ms / xft_estimate_ms(device, 2 * n * n * n, 12 * n * n) : 0;
     return status == XFT_OK ? XFT_OK : xft_fail_in(status, "timing %s for its submit budget", device->info.id);
 }
 

@@ -79,11 +79,12 @@ static xft_status append(xft_stream *s, const xft_command *command) {
 }
 
 /* Work of one submit in estimated milliseconds; negative: no limit. The first stream with a limit measures how far
- * estimates are from the truth on this device. */
+ * estimates are from the truth on this device; CPU devices have no watchdog, and a limit there is for tests. */
 static xft_status find_budget(xft_device *device, double *budget) {
+    bool cpu = device->info.device_class == XFT_CLASS_CPU;
     *budget = device->options.submit_budget_ms;
-    if (*budget == 0) *budget = device->info.device_class == XFT_CLASS_CPU ? -1 : 200;
-    if (*budget < 0) return XFT_OK;
+    if (*budget == 0) *budget = cpu ? -1 : 200;
+    if (*budget < 0 || cpu) return XFT_OK;
     XFT_TRY(xft_calibrate(device));
     *budget /= device->cost_scale;
     return XFT_OK;

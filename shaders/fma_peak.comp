@@ -3,6 +3,7 @@
 // multiply-add units busy and stay in registers. x, y [count]. Grid: ceil(count / WG).
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
+layout(constant_id = 1) const uint WIDTH = 1;    // elements per invocation; here always one
 layout(push_constant, scalar) uniform Args { RO x; RW y; xft_fma_peak_params p; };
 
 void main() {
