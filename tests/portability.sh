@@ -64,10 +64,13 @@ radv() { # radv FAMILY ICD [--cooperative]
 
 amdgcn() { # amdgcn CPU
   local lib=/usr/lib/x86_64-linux-gnu/amdgcn/bitcode
-  local args="-mcpu=$1 --rocm-device-lib-path=$lib"
-  if [ "$1" = gfx1100 ]; then # no device library in Debian 12 for this one: link the generic parts, name the ISA ourselves
+  local args="-mcpu=$1 --rocm-device-lib-path=$lib" clang=clang-15
+  # No device library in Debian 12 for gfx1100: link the generic parts, name the ISA ourselves. And clang 16: in 15 that
+  # target was unfinished and used half of its registers.
+  if [ "$1" = gfx1100 ]; then
+    clang=clang-16
     echo 'const __constant int __oclc_ISA_version = 11000;' > "$work/isa.cl"
-    clang-15 -x cl -cl-std=CL1.2 -target amdgcn-amd-amdhsa -mcpu=gfx1100 -nogpulib -Xclang -finclude-default-header \
+    $clang -x cl -cl-std=CL1.2 -target amdgcn-amd-amdhsa -mcpu=gfx1100 -nogpulib -Xclang -finclude-default-header \
       -emit-llvm -c -o "$work/isa.bc" "$work/isa.cl" 2>/dev/null || true
     args="-mcpu=gfx1100 -nogpulib"
     for b in opencl ocml ockl oclc_unsafe_math_off oclc_finite_only_off oclc_daz_opt_off \
@@ -78,7 +81,7 @@ amdgcn() { # amdgcn CPU
   fi
   while read -r name _ _ _ constants; do
     local s=$work/$1.$name.s
-    if clang-15 -x cl -cl-std=CL1.2 -target amdgcn-amd-amdhsa $args -O3 -S $(defines $constants) -w \
+    if $clang -x cl -cl-std=CL1.2 -target amdgcn-amd-amdhsa $args -O3 -S $(defines $constants) -w \
          -o "$s" "$work/kernels/$gpu/$name.cl" 2> "$work/error.$1"; then
       awk -v name="$name" '
         /\.vgpr_count:/ {v=$2} /\.vgpr_spill_count:/ {p=$2} /\.sgpr_spill_count:/ {q=$2}

@@ -181,8 +181,11 @@ static void check_directions(const char *label, const xft_config *c, bool packed
     double worst = 0;
     for (int found = 0, drawn = 0; found < 5; drawn++) {
         double error = directional_error(model, t, probe, d, micro, &state);
-        cr_assert_lt(drawn, 40, "%s: picks change along every direction", label);
-        if (isnan(error)) continue;
+        cr_assert_lt(drawn, 400, "%s: picks change along every direction", label);
+        if (isnan(error)) { /* some token is undecided: other noise decides it */
+            for (uint32_t i = 0; i < 2; i++) small_data_noise(&d[i], c, 1000 + 2 * (uint64_t)drawn + i);
+            continue;
+        }
         worst = fmax(worst, error);
         found++;
     }
