@@ -65,6 +65,8 @@ static void check_lie(uint32_t buffer, xft_access access, const char *message) {
     first_failure = (op_result){0};
     info->access[buffer] = access;
     cr_assert_eq(op_checker_open(&checker, device_name(), 0), XFT_OK, "%s", xft_error());
+    /* The test driver stores what is declared and nothing else: there the result is missing. */
+    if (access == XFT_READ && xft_device_get_info(checker.device)->api == XFT_API_OTHER) message = "nan";
     op_summary s = op_check_all(&checker, "add", CASES_SMALL, keep_failure);
     op_checker_close(&checker);
     info->access[buffer] = truth;
