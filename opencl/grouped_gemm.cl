@@ -3,7 +3,7 @@
 // TN: a [R,M], b [R,N], c [E,M,N]: each expert reduces over its own rows; "=" writes zeros where it has none.
 // Grid: NT, NN: ceil(N/BN) x (floor(R/BM) + E) x 1; the row blocks walk the offsets, those beyond the last leave early,
 // so the host never learns the counts. TN: ceil(N/BN) x ceil(M/BM) x E.
-KERNEL grouped_gemm(RO_ARG(a), RO_ARG(b), RO_ARG(offsets), RW_ARG(c), xft_grouped_gemm_params p) {
+SUBGROUPS KERNEL grouped_gemm(RO_ARG(a), RO_ARG(b), RO_ARG(offsets), RW_ARG(c), xft_grouped_gemm_params p) {
     RO(a); RO(b); RO(offsets); RW(c);
     GEMM_TILE(tile);
     const uint N = p.N, ld_a = p.ld_a, ld_b = p.ld_b, ld_c = p.ld_c, accumulate = p.accumulate, col0 = GROUP_X * BN;

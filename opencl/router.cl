@@ -3,7 +3,7 @@ inline float draw_noise(xft_ro noise, uint ld_noise, uint source, uint2 seed, ui
                         uint e) {
     if (source == NOISE_STORED) return LOAD1(noise, t * ld_noise + e, F32);
     uint4 words = philox(seed, RANDOM_ROUTER, step, layer, first + t, e >> 2);
-    float2 n = philox_normal2((e & 2u) != 0u ? words.zw : words.xy);
+    float2 n = philox_normal2((uint2)((e & 2u) != 0u ? words.z : words.x, (e & 2u) != 0u ? words.w : words.y));
     return (e & 1u) != 0u ? n.y : n.x;
 }
 

@@ -13,6 +13,7 @@ layout(constant_id = 6) const uint BN = 64;        // block columns
 layout(constant_id = 7) const uint BK = 16;        // depth of a slab
 layout(constant_id = 8) const uint TM = 8;         // rows per invocation;  WG = (BM/TM) * (BN/TN)
 layout(constant_id = 9) const uint TN = 8;         // columns per invocation
+layout(constant_id = 10) const uint SIMD = 0;      // for the OpenCL kernel alone
 
 const uint NT = 0, NN = 1;
 const uint QM = BM / TM, QN = BN / TN;             // invocations along the block's rows and columns

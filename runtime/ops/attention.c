@@ -107,7 +107,10 @@ static form forward_form(const xft_device_info *info, uint32_t head_size) {
 
 static form query_form(const xft_device_info *info, uint32_t head_size) {
     const form cpu = cpu_form(info, head_size, 3, 2);
-    return cpu.wg ? cpu : plain_form(info, 256, is_intel(info) ? 32 : 64, 32);
+    if (cpu.wg) return cpu;
+    /* 32 x 32 spills there at head size 64, of all */
+    if (is_intel(info) && head_size == 64 && !simd_of(info)) return plain_form(info, 256, 64, 16);
+    return plain_form(info, 256, is_intel(info) ? 32 : 64, 32);
 }
 
 /* The kv pass keeps two results; 256 invocations halve each one's share for the widest heads, at the price of reuse. */

@@ -23,7 +23,7 @@ static uint32_t most_outputs(const xft_device_info *info) {
     return strstr(info->name, "Max") ? 4 * 4 : 8 * 4;
 }
 
-static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_problem *p) {
+static xft_gemm_choice plain_tile(const xft_device_info *info, const xft_gemm_problem *p) {
     const uint32_t most = info->device_class == XFT_CLASS_CPU ? 8 * 8 : most_outputs(info);
     uint32_t t[4];
     if (forced && sscanf(forced, "plain %ux%u %ux%u", &t[0], &t[1], &t[2], &t[3]) == 4 && t[2] * t[3] <= most)
@@ -35,6 +35,13 @@ static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_pro
         return plain(32, 32, 4, 4);
     if (most == 8 * 4) return plain(64, 32, 8, 4);
     return outputs < 2048 * 2048 || p->experts > 0 ? plain(64, 64, 8, 8) : plain(128, 128, 8, 8);
+}
+
+/* Xe-HPC spills the grouped tile with 32 lanes on a register file, and not with 16. */
+static xft_gemm_choice plain_for(const xft_device_info *info, const xft_gemm_problem *p) {
+    xft_gemm_choice choice = plain_tile(info, p);
+    choice.tile[5] = strstr(info->name, "Intel") && strstr(info->name, "Max") ? 16 : 0;
+    return choice;
 }
 
 /* The form may be `variant`: it is forced, or nothing is. */
