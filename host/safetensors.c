@@ -2,6 +2,7 @@
 #include "xft/safetensors.h"
 
 #include "error.h"
+#include "files.h"
 #include "xft/tensor.h"
 
 #include <errno.h>
@@ -310,18 +311,6 @@ xft_status xft_stored_read_i64(const xft_stored_tensor *t, uint64_t first, uint6
 
 /* ---- Writing ---- */
 
-static xft_status write_all(int fd, const char *path, const void *data, uint64_t bytes) {
-    const char *at = data;
-    while (bytes) {
-        ssize_t n = write(fd, at, bytes < (1u << 30) ? bytes : (1u << 30));
-        if (n < 0 && errno == EINTR) continue;
-        XFT_FAIL_IF(n <= 0, XFT_ERROR_IO, "%s: write: %s", path, strerror(errno));
-        at += n;
-        bytes -= (uint64_t)n;
-    }
-    return XFT_OK;
-}
-
 /* The header as JSON text, padded with blanks to 8 bytes so that the data is aligned; sizes get each tensor's bytes. */
 static xft_status make_header(const char *path, const xft_stored_tensor *tensors, uint32_t count,
                               const char *const *extra, uint64_t *sizes, char **text, uint64_t *length) {
@@ -363,8 +352,8 @@ static xft_status write_content(int fd, const char *path, const xft_stored_tenso
                                 void *user) {
     unsigned char prefix[8];
     for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)(length >> 8 * i);
-    XFT_TRY(write_all(fd, path, prefix, 8));
-    XFT_TRY(write_all(fd, path, header, length));
+    XFT_TRY(xft_write_all(fd, path, prefix, 8));
+    XFT_TRY(xft_write_all(fd, path, header, length));
     uint64_t largest = 1;
     for (uint32_t i = 0; i < count; i++)
         if (!tensors[i].data && sizes[i] > largest) largest = sizes[i];
@@ -373,27 +362,10 @@ static xft_status write_content(int fd, const char *path, const xft_stored_tenso
     xft_status status = XFT_OK;
     for (uint32_t i = 0; i < count && status == XFT_OK; i++) {
         if (!tensors[i].data) status = source(user, i, room, sizes[i]);
-        if (status == XFT_OK) status = write_all(fd, path, tensors[i].data ? tensors[i].data : room, sizes[i]);
+        if (status == XFT_OK) status = xft_write_all(fd, path, tensors[i].data ? tensors[i].data : room, sizes[i]);
     }
     free(room);
-    if (status != XFT_OK) return status;
-    XFT_FAIL_IF(fsync(fd) != 0, XFT_ERROR_IO, "%s: fsync: %s", path, strerror(errno));
-    return XFT_OK;
-}
-
-/* The rename itself must reach the disk: fsync of the folder that holds the name. */
-static xft_status sync_folder(const char *path) {
-    char *folder = strdup(path);
-    XFT_FAIL_IF(!folder, XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory", path);
-    char *slash = strrchr(folder, '/');
-    if (slash) slash[slash == folder] = 0;
-    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    int reason = errno;
-    if (fd >= 0) close(fd);
-    free(folder);
-    XFT_FAIL_IF(!ok, XFT_ERROR_IO, "%s: fsync of its folder: %s", path, strerror(reason));
-    return XFT_OK;
+    return status;
 }
 
 xft_status xft_safetensors_write(const char *path, const xft_stored_tensor *tensors, uint32_t count,
@@ -405,30 +377,14 @@ xft_status xft_safetensors_write(const char *path, const xft_stored_tensor *tens
                         tensors[i].rank > XFT_STORED_MAX_RANK || (!tensors[i].data && !source),
                     XFT_ERROR_INVALID_ARGUMENT, "%s: tensor %u: no name, no data, a bad dtype or rank", path, i);
     char *temporary = NULL, *header = NULL;
+    int fd = -1;
     uint64_t length = 0, *sizes = calloc(count + 1, sizeof *sizes);
     XFT_FAIL_IF(!sizes, XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory", path);
     xft_status status = make_header(path, tensors, count, extra, sizes, &header, &length);
-    if (status == XFT_OK && asprintf(&temporary, "%s.tmp-%ld", path, (long)getpid()) < 0) {
-        temporary = NULL;
-        status = xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory", path);
-    }
-    if (status == XFT_OK) {
-        int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (fd < 0)
-            status = xft_fail(XFT_ERROR_IO, "%s: %s", temporary, strerror(errno));
-        else {
-            status = write_content(fd, path, tensors, count, sizes, header, length, source, user);
-            if (close(fd) != 0 && status == XFT_OK)
-                status = xft_fail(XFT_ERROR_IO, "%s: close: %s", path, strerror(errno));
-            if (status == XFT_OK && rename(temporary, path) != 0)
-                status = xft_fail(XFT_ERROR_IO, "%s: rename: %s", path, strerror(errno));
-            if (status == XFT_OK)
-                status = sync_folder(path);
-            else
-                unlink(temporary);
-        }
-    }
-    free(temporary);
+    if (status == XFT_OK) status = xft_write_begin(path, &temporary, &fd);
+    if (status == XFT_OK)
+        status = xft_write_finish(path, temporary, fd,
+                                  write_content(fd, path, tensors, count, sizes, header, length, source, user));
     free(header);
     free(sizes);
     return status;

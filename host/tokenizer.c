@@ -1,12 +1,13 @@
 #include "xft/tokenizer.h"
 
 #include "error.h"
+#include "files.h"
 #include "tokenizer/tokenizer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- Loading ---- */
 
@@ -28,37 +29,21 @@ xft_status xft_tokenizer_parse(const char *json, size_t json_bytes, const char *
     return status;
 }
 
-static xft_status read_file(const char *path, bool optional, array *content) {
-    FILE *file = fopen(path, "rb");
-    if (!file && optional && errno == ENOENT) return XFT_OK;
-    XFT_FAIL_IF(!file, XFT_ERROR_IO, "%s: %s", path, strerror(errno));
-    size_t got, step = 1 << 16;
-    char *end;
-    while ((end = xft_array_extend(content, step))) {
-        got = fread(end, 1, step, file);
-        content->size -= step - got;
-        if (got < step) break;
-    }
-    xft_status status =
-        ferror(file) ? xft_fail(XFT_ERROR_IO, "%s: %s", path, strerror(errno)) : xft_array_check(content);
-    fclose(file);
-    return status;
-}
-
 xft_status xft_tokenizer_load(const char *folder, xft_tokenizer **tokenizer) {
     XFT_FAIL_IF(!folder || !tokenizer, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_load: an argument is NULL");
     *tokenizer = NULL;
     char path[768], name[600];
     XFT_FAIL_IF((size_t)snprintf(name, sizeof name, "%s/", folder) >= sizeof name, XFT_ERROR_INVALID_ARGUMENT,
                 "folder name of %zu bytes is too long", strlen(folder));
-    array json = {0}, config = {0};
+    char *json = NULL, *config = NULL;
+    size_t json_bytes = 0, config_bytes = 0;
     snprintf(path, sizeof path, "%stokenizer.json", name);
-    xft_status status = read_file(path, false, &json);
+    xft_status status = xft_read_file(path, &json, &json_bytes);
     snprintf(path, sizeof path, "%stokenizer_config.json", name);
-    if (status == XFT_OK) status = read_file(path, true, &config);
-    if (status == XFT_OK) status = xft_tokenizer_parse(json.data, json.size, config.data, config.size, name, tokenizer);
-    xft_array_free(&json);
-    xft_array_free(&config);
+    if (status == XFT_OK && access(path, F_OK) == 0) status = xft_read_file(path, &config, &config_bytes);
+    if (status == XFT_OK) status = xft_tokenizer_parse(json, json_bytes, config, config_bytes, name, tokenizer);
+    free(json);
+    free(config);
     return status;
 }
 
