@@ -225,7 +225,7 @@ typedef struct attention_case {
     const packing *packing;
     heads h;
     xft_dtype in, out; /* q, k, v; o, do and the gradients */
-    bool plain;        /* the plain form, also where a device has a faster one */
+    const char *form;  /* forced: "plain" or "cpu" where a device can run it; NULL: the device's own choice */
 } attention_case;
 
 static float scale_of(const heads *h) {
@@ -243,8 +243,9 @@ static double pairs_of(const uint32_t *segments, uint32_t tokens) {
 static uint32_t *begin_attention(op_case *c, case_random *r, const char *op, const attention_case *a,
                                  xft_attention_params *p) {
     const uint32_t T = tokens_of(a->packing), HD = a->h.heads * a->h.head_size, KD = a->h.kv_heads * a->h.head_size;
-    case_begin(c, op, "%s, %u heads on %u of %u, %s -> %s%s", a->packing->name, a->h.heads, a->h.kv_heads,
-               a->h.head_size, xft_dtype_name(a->in), xft_dtype_name(a->out), a->plain ? ", plain" : "");
+    case_begin(c, op, "%s, %u heads on %u of %u, %s -> %s%s%s", a->packing->name, a->h.heads, a->h.kv_heads,
+               a->h.head_size, xft_dtype_name(a->in), xft_dtype_name(a->out), a->form ? ", " : "",
+               a->form ? a->form : "");
     *r = case_seed(c->label);
     case_add(c, r, "q", CASE_IN, a->in, 1, 2, T, HD);
     case_add(c, r, "k", CASE_IN, a->in, 1, 2, T, KD);
@@ -252,7 +253,7 @@ static uint32_t *begin_attention(op_case *c, case_random *r, const char *op, con
     uint32_t cu[9], lengths[8], *segments = calloc(4 * T, sizeof *segments);
     pack(a->packing, cu, lengths, segments);
     c->u[0] = a->h.head_size;
-    c->u[1] = a->plain;
+    c->config = a->form;
     c->f[0] = scale_of(&a->h);
     *p = (xft_attention_params){T, a->h.heads, a->h.kv_heads, c->f[0], HD, KD, KD, HD, T};
     c->flops = 4 * pairs_of(segments, T) * HD;
@@ -269,9 +270,9 @@ static void run_forward(const op_case *c, uint32_t *segments, const xft_attentio
 }
 
 static xft_status record_attention(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force_plain(c->u[1] != 0);
+    xft_lanes_force(c->config);
     xft_status status = xft_attention(stream, t[0], t[1], t[2], t[3], c->u[0], c->f[0], t[4], t[5]);
-    xft_lanes_force_plain(false);
+    xft_lanes_force(NULL);
     return status;
 }
 
@@ -292,10 +293,10 @@ static void forward_case(const attention_case *a, case_visitor visit, void *user
 }
 
 static xft_status record_backward(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force_plain(c->u[1] != 0);
+    xft_lanes_force(c->config);
     xft_status status = xft_attention_backward(stream, t[0], t[1], t[2], t[3], t[4], t[5], t[6], c->u[0], c->f[0], t[7],
                                                t[8], t[9], t[10]);
-    xft_lanes_force_plain(false);
+    xft_lanes_force(NULL);
     return status;
 }
 
@@ -358,36 +359,38 @@ static void cases_both(case_set set, void (*make)(const attention_case *a, case_
     if (set == CASES_BENCH) {
         static const heads models[] = {{9, 3, 64}, {32, 8, 64}, {16, 16, 128}, {32, 32, 80}, {12, 12, 96}};
         for (uint32_t i = 0; i < sizeof models / sizeof *models; i++) {
-            make(&(attention_case){&packings[PACKED_TWICE_256], models[i], XFT_F32, XFT_F32, false}, visit, user);
+            make(&(attention_case){&packings[PACKED_TWICE_256], models[i], XFT_F32, XFT_F32, NULL}, visit, user);
             if (i == 0) {
-                make(&(attention_case){&packings[PACKED_TWICE_256], models[i], XFT_BF16, XFT_BF16, false}, visit, user);
-                make(&(attention_case){&packings[PACKED_1024], models[i], XFT_F32, XFT_F32, false}, visit, user);
+                make(&(attention_case){&packings[PACKED_TWICE_256], models[i], XFT_BF16, XFT_BF16, NULL}, visit, user);
+                make(&(attention_case){&packings[PACKED_1024], models[i], XFT_F32, XFT_F32, NULL}, visit, user);
             }
         }
         return;
     }
-    make(&(attention_case){small, {2, 1, 8}, XFT_F32, XFT_F32, false}, visit, user);
-    make(&(attention_case){small, {2, 1, 8}, XFT_BF16, XFT_BF16, false}, visit, user);
-    make(&(attention_case){small, {2, 2, 6}, XFT_F32, XFT_F32, false}, visit, user);
-    make(&(attention_case){small, {2, 1, 12}, XFT_F32, XFT_F32, true}, visit, user);
-    make(&(attention_case){small, {4, 2, 6}, XFT_BF16, XFT_BF16, true}, visit, user);
+    make(&(attention_case){small, {2, 1, 8}, XFT_F32, XFT_F32, NULL}, visit, user);
+    make(&(attention_case){small, {2, 1, 8}, XFT_BF16, XFT_BF16, NULL}, visit, user);
+    make(&(attention_case){small, {2, 2, 6}, XFT_F32, XFT_F32, NULL}, visit, user);
+    make(&(attention_case){small, {2, 1, 12}, XFT_F32, XFT_F32, "plain"}, visit, user);
+    make(&(attention_case){small, {4, 2, 6}, XFT_BF16, XFT_BF16, "plain"}, visit, user);
+    make(&(attention_case){small, {2, 1, 12}, XFT_F32, XFT_F32, "cpu"}, visit, user);
+    make(&(attention_case){small, {4, 2, 6}, XFT_BF16, XFT_BF16, "cpu"}, visit, user);
     /* The head sizes of real models, so that their kernels meet every compiler and every tool. */
     static const uint32_t tuned[] = {64, 80, 96, 128, 256};
     for (uint32_t i = 0; i < 5; i++)
         make(
             &(attention_case){
-                &packings[1], {2, 1, tuned[i]}, i % 2 ? XFT_BF16 : XFT_F32, i % 2 ? XFT_BF16 : XFT_F32, false},
+                &packings[1], {2, 1, tuned[i]}, i % 2 ? XFT_BF16 : XFT_F32, i % 2 ? XFT_BF16 : XFT_F32, NULL},
             visit, user);
     if (set == CASES_SMALL) return;
     static const heads sizes[] = {{3, 1, 4},  {4, 2, 6},  {6, 6, 8},  {2, 1, 10},  {5, 5, 12},  {8, 2, 16}, {1, 1, 32},
                                   {9, 3, 64}, {3, 1, 80}, {4, 2, 96}, {2, 1, 128}, {2, 1, 256}, {3, 1, 14}};
     for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        make(&(attention_case){&packings[2 + i % 2], sizes[i], XFT_F32, XFT_F32, false}, visit, user);
-        make(&(attention_case){&packings[3 - i % 2], sizes[i], XFT_BF16, XFT_BF16, false}, visit, user);
+        make(&(attention_case){&packings[2 + i % 2], sizes[i], XFT_F32, XFT_F32, NULL}, visit, user);
+        make(&(attention_case){&packings[3 - i % 2], sizes[i], XFT_BF16, XFT_BF16, NULL}, visit, user);
     }
     for (uint32_t i = 1; i < PACKINGS; i++) {
-        make(&(attention_case){&packings[i], {4, 2, 16}, XFT_F32, XFT_F32, false}, visit, user);
-        make(&(attention_case){&packings[i], {7, 1, 64}, XFT_BF16, XFT_BF16, false}, visit, user);
+        make(&(attention_case){&packings[i], {4, 2, 16}, XFT_F32, XFT_F32, NULL}, visit, user);
+        make(&(attention_case){&packings[i], {7, 1, 64}, XFT_BF16, XFT_BF16, NULL}, visit, user);
     }
     static const uint32_t plain_sizes[] = {4, 64, 80, 256};
     for (uint32_t i = 0; i < 4; i++)
@@ -395,10 +398,10 @@ static void cases_both(case_set set, void (*make)(const attention_case *a, case_
                                {4, 2, plain_sizes[i]},
                                i % 2 ? XFT_BF16 : XFT_F32,
                                i % 2 ? XFT_BF16 : XFT_F32,
-                               true},
+                               "plain"},
              visit, user);
-    make(&(attention_case){mixed, {4, 2, 16}, XFT_BF16, XFT_F32, false}, visit, user);
-    make(&(attention_case){mixed, {4, 2, 16}, XFT_F32, XFT_BF16, false}, visit, user);
+    make(&(attention_case){mixed, {4, 2, 16}, XFT_BF16, XFT_F32, NULL}, visit, user);
+    make(&(attention_case){mixed, {4, 2, 16}, XFT_F32, XFT_BF16, NULL}, visit, user);
 }
 
 /* ---- Key/value cache ---- */
@@ -407,7 +410,7 @@ typedef struct cache_case {
     heads h;
     uint32_t sequences, new_tokens, capacity, lengths[4]; /* lengths repeat */
     xft_dtype data, cache;
-    bool plain;
+    const char *form;
 } cache_case;
 
 static uint32_t *cache_lengths(const cache_case *a) {
@@ -449,9 +452,9 @@ static void append_case(const cache_case *a, case_visitor visit, void *user) {
 }
 
 static xft_status record_decode(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force_plain(c->u[1] != 0);
+    xft_lanes_force(c->config);
     xft_status status = xft_attention_decode(stream, t[0], t[1], t[2], t[3], c->u[0], c->f[0], t[4]);
-    xft_lanes_force_plain(false);
+    xft_lanes_force(NULL);
     return status;
 }
 
@@ -459,9 +462,9 @@ static void decode_case(const cache_case *a, case_visitor visit, void *user) {
     op_case c;
     const uint32_t rows = a->sequences * a->new_tokens, HD = a->h.heads * a->h.head_size;
     const uint32_t KD = a->h.kv_heads * a->h.head_size, constants[] = {0, 0, 0, 0, a->h.head_size};
-    case_begin(&c, "attention_decode", "%u x %u queries, %u heads on %u of %u, capacity %u, length %u, %s on %s%s",
+    case_begin(&c, "attention_decode", "%u x %u queries, %u heads on %u of %u, capacity %u, length %u, %s on %s%s%s",
                a->sequences, a->new_tokens, a->h.heads, a->h.kv_heads, a->h.head_size, a->capacity, a->lengths[0],
-               xft_dtype_name(a->data), xft_dtype_name(a->cache), a->plain ? ", plain" : "");
+               xft_dtype_name(a->data), xft_dtype_name(a->cache), a->form ? ", " : "", a->form ? a->form : "");
     case_random r = case_seed(c.label);
     uint32_t *lengths = cache_lengths(a);
     case_add(&c, &r, "q", CASE_IN, a->data, 1, 2, rows, HD);
@@ -477,7 +480,7 @@ static void decode_case(const cache_case *a, case_visitor visit, void *user) {
     set_u32(case_add(&c, &r, "lengths", CASE_IN, XFT_U32, 0, 1, a->sequences), lengths);
     case_buffer *o = case_add(&c, &r, "o", CASE_OUT, a->data, 0, 2, rows, HD);
     c.u[0] = a->h.head_size;
-    c.u[1] = a->plain;
+    c.config = a->form;
     c.f[0] = scale_of(&a->h);
     xft_attention_decode_params p = {
         a->sequences, a->new_tokens, a->h.heads, a->h.kv_heads, a->capacity, c.f[0], HD, KD, KD, HD};
@@ -497,39 +500,43 @@ static void decode_case(const cache_case *a, case_visitor visit, void *user) {
 static void cases_cache(case_set set, bool decode, case_visitor visit, void *user) {
     void (*make)(const cache_case *a, case_visitor visit, void *user) = decode ? decode_case : append_case;
     if (set == CASES_BENCH) {
-        make(&(cache_case){{9, 3, 64}, 1, 1, 1024, {1000, 0, 0, 0}, XFT_F32, XFT_F32, false}, visit, user);
-        make(&(cache_case){{9, 3, 64}, 1, 1, 1024, {1000, 0, 0, 0}, XFT_F32, XFT_BF16, false}, visit, user);
-        make(&(cache_case){{9, 3, 64}, 16, 1, 1024, {1000, 700, 500, 300}, XFT_F32, XFT_BF16, false}, visit, user);
-        make(&(cache_case){{16, 16, 128}, 1, 1, 2048, {2000, 0, 0, 0}, XFT_BF16, XFT_BF16, false}, visit, user);
+        make(&(cache_case){{9, 3, 64}, 1, 1, 1024, {1000, 0, 0, 0}, XFT_F32, XFT_F32, NULL}, visit, user);
+        make(&(cache_case){{9, 3, 64}, 1, 1, 1024, {1000, 0, 0, 0}, XFT_F32, XFT_BF16, NULL}, visit, user);
+        make(&(cache_case){{9, 3, 64}, 16, 1, 1024, {1000, 700, 500, 300}, XFT_F32, XFT_BF16, NULL}, visit, user);
+        make(&(cache_case){{16, 16, 128}, 1, 1, 2048, {2000, 0, 0, 0}, XFT_BF16, XFT_BF16, NULL}, visit, user);
         return;
     }
+    enum { SMALL = 8 }; /* of them, the first */
     static const cache_case cases[] = {
-        {{2, 1, 8}, 2, 1, 7, {3, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_BF16, XFT_BF16, false},
-        {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_F32, XFT_BF16, true},
-        {{8, 1, 64}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_BF16, false},
-        {{8, 1, 128}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{4, 1, 256}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{1, 1, 4}, 1, 1, 1, {0, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{4, 2, 6}, 3, 2, 9, {7, 0, 4, 0}, XFT_F32, XFT_BF16, false},
-        {{3, 3, 10}, 5, 3, 40, {37, 20, 1, 0}, XFT_BF16, XFT_F32, false},
-        {{5, 5, 12}, 2, 1, 300, {299, 255, 0, 0}, XFT_F32, XFT_F32, false},
-        {{8, 2, 16}, 4, 3, 300, {256, 254, 10, 0}, XFT_BF16, XFT_BF16, false},
-        {{16, 1, 32}, 1, 2, 600, {577, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{9, 3, 64}, 1, 1, 700, {651, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{9, 3, 64}, 3, 1, 513, {512, 0, 100, 0}, XFT_F32, XFT_BF16, false},
-        {{9, 3, 64}, 2, 5, 64, {20, 3, 0, 0}, XFT_BF16, XFT_BF16, false},
-        {{6, 2, 80}, 1, 1, 270, {260, 0, 0, 0}, XFT_BF16, XFT_BF16, false},
-        {{4, 4, 96}, 2, 1, 270, {260, 13, 0, 0}, XFT_F32, XFT_F32, false},
-        {{8, 4, 128}, 2, 2, 270, {260, 1, 0, 0}, XFT_BF16, XFT_BF16, false},
-        {{12, 2, 256}, 1, 3, 70, {60, 0, 0, 0}, XFT_F32, XFT_F32, false},
-        {{9, 3, 64}, 2, 1, 700, {651, 3, 0, 0}, XFT_F32, XFT_BF16, true},
-        {{12, 2, 256}, 1, 3, 70, {60, 0, 0, 0}, XFT_BF16, XFT_F32, true},
+        {{2, 1, 8}, 2, 1, 7, {3, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_BF16, XFT_BF16, NULL},
+        {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_F32, XFT_BF16, "plain"},
+        {{2, 1, 8}, 2, 2, 7, {3, 5, 0, 0}, XFT_F32, XFT_BF16, "cpu"},
+        {{4, 2, 12}, 2, 1, 7, {3, 5, 0, 0}, XFT_BF16, XFT_F32, "cpu"},
+        {{8, 1, 64}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_BF16, NULL},
+        {{8, 1, 128}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{4, 1, 256}, 1, 1, 5, {3, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{1, 1, 4}, 1, 1, 1, {0, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{4, 2, 6}, 3, 2, 9, {7, 0, 4, 0}, XFT_F32, XFT_BF16, NULL},
+        {{3, 3, 10}, 5, 3, 40, {37, 20, 1, 0}, XFT_BF16, XFT_F32, NULL},
+        {{5, 5, 12}, 2, 1, 300, {299, 255, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{8, 2, 16}, 4, 3, 300, {256, 254, 10, 0}, XFT_BF16, XFT_BF16, NULL},
+        {{16, 1, 32}, 1, 2, 600, {577, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{9, 3, 64}, 1, 1, 700, {651, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{9, 3, 64}, 3, 1, 513, {512, 0, 100, 0}, XFT_F32, XFT_BF16, NULL},
+        {{9, 3, 64}, 2, 5, 64, {20, 3, 0, 0}, XFT_BF16, XFT_BF16, NULL},
+        {{6, 2, 80}, 1, 1, 270, {260, 0, 0, 0}, XFT_BF16, XFT_BF16, NULL},
+        {{4, 4, 96}, 2, 1, 270, {260, 13, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{8, 4, 128}, 2, 2, 270, {260, 1, 0, 0}, XFT_BF16, XFT_BF16, NULL},
+        {{12, 2, 256}, 1, 3, 70, {60, 0, 0, 0}, XFT_F32, XFT_F32, NULL},
+        {{9, 3, 64}, 2, 1, 700, {651, 3, 0, 0}, XFT_F32, XFT_BF16, "plain"},
+        {{12, 2, 256}, 1, 3, 70, {60, 0, 0, 0}, XFT_BF16, XFT_F32, "plain"},
     };
-    for (uint32_t i = 0; i < (set == CASES_SMALL ? 6 : sizeof cases / sizeof *cases); i++) make(&cases[i], visit, user);
+    for (uint32_t i = 0; i < (set == CASES_SMALL ? SMALL : sizeof cases / sizeof *cases); i++)
+        make(&cases[i], visit, user);
     if (decode) return;
-    make(&(cache_case){{2, 2, 6}, 3, 4, 9, {7, 9, 0, 0}, XFT_F32, XFT_F32, false}, visit, user); /* beyond the end */
-    make(&(cache_case){{1, 1, 4}, 2, 3, 5, {UINT32_MAX / 2, 3, 0, 0}, XFT_BF16, XFT_BF16, false}, visit, user);
+    make(&(cache_case){{2, 2, 6}, 3, 4, 9, {7, 9, 0, 0}, XFT_F32, XFT_F32, NULL}, visit, user); /* beyond the end */
+    make(&(cache_case){{1, 1, 4}, 2, 3, 5, {UINT32_MAX / 2, 3, 0, 0}, XFT_BF16, XFT_BF16, NULL}, visit, user);
 }
 
 void cases_attention(case_set set, const char *only, case_visitor visit, void *user) {

@@ -332,14 +332,30 @@ static void note_kernels(const xft_stream *stream) {
             has_run[stream->commands[i].kernel->source - sources] = true;
 }
 
-uint32_t op_print_never_run(const op_checker *checker) {
-    uint32_t count, missing = 0;
+/* Why a kernel cannot run on the device at all, or NULL. */
+static const char *excuse(const xft_kernel_source *s, const xft_device_info *info) {
+    if (!strcmp(s->variant, "clblast")) return "a library's own kernels";
+    if (s->size == 0) return "left out by this build's compiler";
+    if (!strcmp(s->variant, "coopmat") && !info->cooperative_matrix) return "the device has no cooperative matrix";
+    return NULL;
+}
+
+uint32_t op_print_coverage(const op_checker *checker) {
+    uint32_t count, missing = 0, ran = 0;
     const xft_kernel_source *sources = xft_kernel_sources(&count);
+    printf("kernels that ran:");
+    for (uint32_t i = 0; i < count; i++)
+        if (has_run[i])
+            printf(" %s%s%s", xft_op_get_info(sources[i].op)->name, *sources[i].variant ? "." : "", sources[i].variant),
+                ran++;
+    printf("\n%u kernels ran\n", ran);
     for (uint32_t i = 0; i < count; i++) {
         const xft_kernel_source *s = &sources[i];
-        if (s->api != checker->device->info.api || s->size == 0 || has_run[i]) continue;
-        printf("never run: %s%s%s\n", xft_op_get_info(s->op)->name, *s->variant ? "." : "", s->variant);
-        missing++;
+        if (s->api != checker->device->info.api || has_run[i]) continue;
+        const char *reason = excuse(s, &checker->device->info);
+        printf("%s: %s%s%s%s%s\n", reason ? "cannot run here" : "never run", xft_op_get_info(s->op)->name,
+               *s->variant ? "." : "", s->variant, reason ? ": " : "", reason ? reason : "");
+        missing += reason == NULL;
     }
     return missing;
 }

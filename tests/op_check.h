@@ -42,8 +42,9 @@ typedef struct op_summary {
 op_summary op_check_all(op_checker *checker, const char *op, case_set set,
                         void (*fail)(const op_case *c, const op_result *result));
 
-/* Prints the kernels for the checker's API that no case has run since the process began; returns how many. */
-uint32_t op_print_never_run(const op_checker *checker);
+/* Prints the kernels that cases have run since the process began, and those for the checker's API that none has run;
+ * returns how many of the latter the device could run. */
+uint32_t op_print_coverage(const op_checker *checker);
 
 /* The functions of ops.h, NULL-terminated. */
 extern const char *const op_functions[];

@@ -11,15 +11,15 @@ static uint32_t blocks(uint32_t items, uint32_t size) {
     return items / size + (items % size != 0);
 }
 
-static _Thread_local bool plain_only;
+static _Thread_local const char *forced;
 
-void xft_lanes_force_plain(bool plain) {
-    plain_only = plain;
+void xft_lanes_force(const char *form) {
+    forced = form;
 }
 
 bool xft_has_lanes(const xft_device_info *info) {
-    return !plain_only && info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU &&
-           info->native_vector_width >= 4;
+    if (info->api != XFT_API_OPENCL || info->device_class != XFT_CLASS_CPU) return false;
+    return forced ? !strcmp(forced, "cpu") : info->native_vector_width >= 4;
 }
 
 xft_status xft_segments(xft_stream *stream, const xft_tensor *cu_seqlens, const xft_tensor *lengths, bool count_padding,

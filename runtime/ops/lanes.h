@@ -4,10 +4,11 @@
 
 #include "xft/device.h"
 
-/* Whether the device has vectors for them, and the plain forms are not forced. */
+/* Whether the device has vectors for them, and nothing else is forced. */
 bool xft_has_lanes(const xft_device_info *info);
 
-/* For tests and the benchmark: until called with false, ops recorded by this thread use the plain forms. */
-void xft_lanes_force_plain(bool plain);
+/* For tests and the benchmark: until called with NULL, ops recorded by this thread use the form "plain" or, on any CPU
+ * device of OpenCL, "cpu". */
+void xft_lanes_force(const char *form);
 
 #endif
