@@ -195,11 +195,13 @@ suite_gradients() {
     criterion gradients "$build/tests/xft_test_gradients"
 }
 
+formatted() { # op_params.h is a table that keeps its own format
+    find runtime models host tests bench -name '*.[ch]' ! -name op_params.h -exec clang-format --dry-run -Werror {} +
+}
+
 suite_format() {
     begin "format of the C files"
-    # shellcheck disable=SC2046
-    check "clang-format finds nothing" clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' | grep -v op_params.h) ||
-        failures=$((failures + 1))
+    check "clang-format finds nothing" formatted || failures=$((failures + 1))
 }
 
 suite_embed() {
