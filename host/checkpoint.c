@@ -1,14 +1,18 @@
-#include "xft/checkpoint.h"
+#include "checkpoint.h"
 
 #include "callbacks.h"
 #include "error.h"
 #include "files.h"
 #include "shards.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- Loading ---- */
 
@@ -111,24 +115,83 @@ xft_status xft_checkpoint_load(xft_device *device, const char *folder, const xft
 
 /* ---- Saving ---- */
 
+/* What a model folder may hold beside configuration and weights, copied as it is. */
+static const char *const carried[] = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "added_tokens.json",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE",
+    "chat_template.jinja",
+    "chat_template.json",
+    "tokenizer.model",
+    "LICENSE.txt",
+    "spiece.model",
+};
+
+static const char index_name[] = "model.safetensors.index.json", single_name[] = "model.safetensors";
+
+/* The tensors of a model in the order of its files. */
 typedef struct save_request {
     const xft_model *model;
-    xft_dtype dtype;
-    const xft_callbacks *callbacks;
+    const xft_save_options *options;
+    uint32_t first; /* tensor of the model that the file at work begins with */
+    xft_stored_tensor *list;
+    uint32_t count;
+    uint64_t total; /* bytes */
 } save_request;
+
+static xft_status describe(const xft_model *model, const xft_save_options *options, save_request *r) {
+    static const xft_stored_dtype stored[] = {
+        [XFT_F32] = XFT_STORED_F32, [XFT_BF16] = XFT_STORED_BF16, [XFT_F16] = XFT_STORED_F16};
+    XFT_FAIL_IF((unsigned)options->dtype > XFT_F16, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_save: dtype %d",
+                (int)options->dtype);
+    *r = (save_request){.model = model, .options = options, .count = xft_model_tensor_count(model)};
+    r->list = calloc(r->count, sizeof *r->list);
+    XFT_FAIL_IF(!r->list, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u tensors", r->count);
+    for (uint32_t i = 0; i < r->count; i++) {
+        xft_stored_tensor *t = &r->list[i];
+        xft_tensor tensor;
+        xft_status status = xft_model_tensor(model, i, &t->name, &tensor);
+        if (status != XFT_OK) {
+            free(r->list);
+            return status;
+        }
+        t->dtype = stored[options->dtype];
+        t->rank = tensor.rank;
+        t->bytes = xft_dtype_size(options->dtype);
+        for (uint32_t d = 0; d < tensor.rank; d++) t->bytes *= t->shape[d] = tensor.shape[d];
+        r->total += t->bytes;
+    }
+    return XFT_OK;
+}
+
+static xft_status round_values(const char *name, xft_dtype dtype, const float *values, uint64_t count, uint16_t *to) {
+    for (uint64_t i = 0; i < count; i++) {
+        to[i] = dtype == XFT_BF16 ? xft_f32_to_bf16(values[i]) : xft_f32_to_f16(values[i]);
+        XFT_FAIL_IF(dtype == XFT_F16 && isfinite(values[i]) && (to[i] & 0x7c00) == 0x7c00, XFT_ERROR_FORMAT,
+                    "tensor %s: element %" PRIu64 " is %g, more than f16 can hold; save as bf16 or f32", name, i,
+                    (double)values[i]);
+    }
+    return XFT_OK;
+}
 
 static xft_status download(void *user, uint32_t index, void *data, uint64_t bytes) {
     const save_request *r = user;
+    const xft_dtype dtype = r->options->dtype;
     xft_tensor tensor;
-    XFT_TRY(xft_progress(r->callbacks, "saving", index, xft_model_tensor_count(r->model)));
-    XFT_TRY(xft_model_tensor(r->model, index, NULL, &tensor));
-    if (r->dtype == XFT_F32 || r->dtype == tensor.dtype) return xft_tensor_read(&tensor, r->dtype, data);
+    XFT_TRY(xft_progress(r->options->callbacks, "saving", r->first + index, r->count));
+    XFT_TRY(xft_model_tensor(r->model, r->first + index, NULL, &tensor));
+    if (dtype == XFT_F32 || dtype == tensor.dtype) return xft_tensor_read(&tensor, dtype, data);
     uint64_t elements = bytes / 2;
     float *values = malloc(elements * sizeof *values);
     XFT_FAIL_IF(!values, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %" PRIu64 " elements", elements);
     xft_status status = xft_tensor_read(&tensor, XFT_F32, values);
-    for (uint64_t i = 0; i < elements && status == XFT_OK; i++)
-        ((uint16_t *)data)[i] = r->dtype == XFT_BF16 ? xft_f32_to_bf16(values[i]) : xft_f32_to_f16(values[i]);
+    if (status == XFT_OK) status = round_values(r->list[r->first + index].name, dtype, values, elements, data);
     free(values);
     return status;
 }
@@ -148,29 +211,161 @@ static xft_status save_config(const xft_model *model, const char *folder, xft_dt
     return status;
 }
 
-xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_dtype dtype,
-                               const xft_callbacks *callbacks) {
-    static const xft_stored_dtype stored[] = {
-        [XFT_F32] = XFT_STORED_F32, [XFT_BF16] = XFT_STORED_BF16, [XFT_F16] = XFT_STORED_F16};
-    XFT_FAIL_IF(!model || !folder, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_save: an argument is NULL");
-    XFT_FAIL_IF((unsigned)dtype > XFT_F16, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_save: dtype %d", (int)dtype);
-    uint32_t count = xft_model_tensor_count(model);
-    xft_stored_tensor *list = calloc(count, sizeof *list);
-    XFT_FAIL_IF(!list, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u tensors", count);
-    xft_status status = XFT_OK;
-    for (uint32_t i = 0; i < count && status == XFT_OK; i++) {
-        xft_tensor tensor;
-        status = xft_model_tensor(model, i, &list[i].name, &tensor);
-        list[i].dtype = stored[dtype];
-        list[i].rank = tensor.rank;
-        for (uint32_t d = 0; d < tensor.rank; d++) list[i].shape[d] = tensor.shape[d];
-    }
-    char *path = NULL;
-    save_request request = {model, dtype, callbacks};
-    if (status == XFT_OK) status = xft_path_join(folder, "model.safetensors", &path);
-    if (status == XFT_OK) status = xft_safetensors_write(path, list, count, NULL, download, &request);
-    if (status == XFT_OK) status = save_config(model, folder, dtype);
+static xft_status write_shard(save_request *r, const char *folder, const char *name, uint32_t first, uint32_t count) {
+    char *path;
+    XFT_TRY(xft_path_join(folder, name, &path));
+    r->first = first;
+    xft_status status = xft_safetensors_write(path, r->list + first, count, NULL, download, r);
     free(path);
-    free(list);
     return status;
+}
+
+/* Tensors from `first` on that go into one file. */
+static uint32_t shard_length(const save_request *r, uint32_t first) {
+    uint64_t bytes = r->list[first].bytes, most = r->options->shard_size ? r->options->shard_size : UINT64_MAX;
+    uint32_t end = first + 1;
+    while (end < r->count && bytes + r->list[end].bytes <= most) bytes += r->list[end++].bytes;
+    return end - first;
+}
+
+static xft_status write_index(const save_request *r, const char *folder, json_t *map) {
+    json_t *root = json_pack("{s:{s:I},s:O}", "metadata", "total_size", (json_int_t)r->total, "weight_map", map);
+    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL, *path = NULL;
+    json_decref(root);
+    XFT_FAIL_IF(!text, XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for the index of the shards", folder);
+    xft_status status = xft_path_join(folder, index_name, &path);
+    if (status == XFT_OK) status = xft_write_file(path, text, strlen(text));
+    free(text);
+    free(path);
+    return status;
+}
+
+static xft_status write_weights(save_request *r, const char *folder) {
+    uint32_t shards = 0, number = 0;
+    for (uint32_t i = 0; i < r->count; i += shard_length(r, i)) shards++;
+    if (shards <= 1) return write_shard(r, folder, single_name, 0, r->count);
+    json_t *map = json_object();
+    xft_status status = XFT_OK;
+    for (uint32_t i = 0, n; i < r->count && status == XFT_OK; i += n) {
+        char name[64];
+        n = shard_length(r, i);
+        snprintf(name, sizeof name, "model-%05u-of-%05u.safetensors", ++number, shards);
+        status = write_shard(r, folder, name, i, n);
+        for (uint32_t k = i; k < i + n && status == XFT_OK; k++)
+            json_object_set_new(map, r->list[k].name, json_string(name));
+    }
+    if (status == XFT_OK) status = write_index(r, folder, map);
+    json_decref(map);
+    return status;
+}
+
+static xft_status carry(const char *from, const char *to) {
+    xft_status status = XFT_OK;
+    for (size_t i = 0; from && i < sizeof carried / sizeof *carried && status == XFT_OK; i++) {
+        char *source = NULL, *target = NULL;
+        status = xft_path_join(from, carried[i], &source);
+        if (status == XFT_OK) status = xft_path_join(to, carried[i], &target);
+        if (status == XFT_OK && access(source, F_OK) == 0) status = xft_copy_file(source, target);
+        free(source);
+        free(target);
+    }
+    return status;
+}
+
+xft_status xft_checkpoint_write(const xft_model *model, const char *folder, const xft_save_options *options) {
+    save_request r;
+    XFT_TRY(describe(model, options, &r));
+    xft_status status = carry(options->carry, folder);
+    if (status == XFT_OK) status = save_config(model, folder, options->dtype);
+    if (status == XFT_OK) status = write_weights(&r, folder);
+    free(r.list);
+    return status;
+}
+
+/* Weights of a model in HF's naming: what goes when new ones come. */
+static bool is_weights(const char *name) {
+    unsigned shard, shards;
+    int end = 0;
+    if (!strcmp(name, single_name) || !strcmp(name, index_name)) return true;
+    return sscanf(name, "model-%5u-of-%5u.safetensors%n", &shard, &shards, &end) == 2 && end && !name[end];
+}
+
+static bool among(char *const *names, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(names[i], name)) return true;
+    return false;
+}
+
+static xft_status move(const char *from, const char *to, const char *name) {
+    char *source = NULL, *target = NULL;
+    xft_status status = xft_path_join(from, name, &source);
+    if (status == XFT_OK) status = xft_path_join(to, name, &target);
+    if (status == XFT_OK && rename(source, target) != 0)
+        status = xft_fail(XFT_ERROR_IO, "%s: rename: %s", target, strerror(errno));
+    free(source);
+    free(target);
+    return status;
+}
+
+static xft_status drop(const char *folder, const char *name) {
+    char *path;
+    XFT_TRY(xft_path_join(folder, name, &path));
+    xft_status status = xft_remove_all(path);
+    free(path);
+    return status;
+}
+
+/* Everything in `from` goes to `folder`. A reader takes the index where there is one: so the new index or single file
+ * comes last, then the old index goes, then what it named; shards over shards: the old index goes first. */
+static xft_status put_in_place(const char *from, const char *folder) {
+    char **fresh, **old = NULL;
+    size_t count, old_count = 0;
+    XFT_TRY(xft_list_folder(from, &fresh, &count));
+    const char *entry = among(fresh, count, index_name) ? index_name : single_name;
+    xft_status status = xft_list_folder(folder, &old, &old_count);
+    if (status == XFT_OK && entry == index_name) status = drop(folder, index_name);
+    for (size_t i = 0; i < count && status == XFT_OK; i++)
+        if (strcmp(fresh[i], entry) != 0) status = move(from, folder, fresh[i]);
+    if (status == XFT_OK) status = move(from, folder, entry);
+    if (status == XFT_OK && entry != index_name) status = drop(folder, index_name);
+    for (size_t i = 0; i < old_count && status == XFT_OK; i++)
+        if (is_weights(old[i]) && !among(fresh, count, old[i])) status = drop(folder, old[i]);
+    xft_free_list(fresh, count);
+    xft_free_list(old, old_count);
+    return status;
+}
+
+xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const xft_save_options *options) {
+    XFT_FAIL_IF(!model || !folder, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_checkpoint_save: model and folder must not be NULL");
+    char *temporary;
+    XFT_TRY(xft_make_folder(folder));
+    if (asprintf(&temporary, "%s/model.tmp-%ld", folder, (long)getpid()) < 0)
+        return xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a path", folder);
+    xft_status status = xft_remove_all(temporary);
+    if (status == XFT_OK) status = xft_make_folder(temporary);
+    if (status == XFT_OK) status = xft_checkpoint_write(model, temporary, options ? options : &(xft_save_options){0});
+    if (status == XFT_OK) status = put_in_place(temporary, folder);
+    if (status == XFT_OK) status = xft_sync_folder(temporary); /* that is: of `folder` */
+    char reason[512];
+    snprintf(reason, sizeof reason, "%s", xft_error());
+    xft_remove_all(temporary);
+    if (status != XFT_OK) status = xft_fail(status, "%s", reason);
+    free(temporary);
+    return status;
+}
+
+xft_status xft_checkpoint_size(const xft_model *model, const xft_save_options *options, uint64_t *bytes) {
+    XFT_FAIL_IF(!model || !bytes, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_size: model and bytes must not be NULL");
+    save_request r;
+    XFT_TRY(describe(model, options ? options : &(xft_save_options){0}, &r));
+    *bytes = r.total;
+    for (uint32_t i = 0; i < r.count; i++) *bytes += strlen(r.list[i].name) + 100; /* its line in header and index */
+    for (size_t i = 0; options && options->carry && i < sizeof carried / sizeof *carried; i++) {
+        char *path;
+        if (xft_path_join(options->carry, carried[i], &path) == XFT_OK) *bytes += xft_size_on_disk(path);
+        free(path);
+    }
+    free(r.list);
+    return XFT_OK;
 }

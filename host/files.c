@@ -165,19 +165,50 @@ xft_status xft_make_folder(const char *path) {
     return XFT_OK;
 }
 
+static int is_entry(const struct dirent *entry) {
+    return strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+}
+
+xft_status xft_list_folder(const char *path, char ***names, size_t *count) {
+    struct dirent **entries;
+    *names = NULL;
+    *count = 0;
+    int n = scandir(path, &entries, is_entry, alphasort);
+    XFT_FAIL_IF(n < 0, XFT_ERROR_IO, "%s: %s", path, strerror(errno));
+    char **list = calloc((size_t)n + 1, sizeof *list);
+    bool ok = list != NULL;
+    for (int i = 0; i < n; i++) {
+        if (ok) ok = (list[i] = strdup(entries[i]->d_name)) != NULL;
+        free(entries[i]);
+    }
+    free(entries);
+    if (!ok) {
+        xft_free_list(list, (size_t)n);
+        return xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for %d names", path, n);
+    }
+    *names = list;
+    *count = (size_t)n;
+    return XFT_OK;
+}
+
+void xft_free_list(char **names, size_t count) {
+    for (size_t i = 0; names && i < count; i++) free(names[i]);
+    free(names);
+}
+
 /* Calls `visit` with the path of every entry of a folder. */
 static xft_status each_entry(const char *path, xft_status (*visit)(const char *path, void *user), void *user) {
-    DIR *folder = opendir(path);
-    XFT_FAIL_IF(!folder, XFT_ERROR_IO, "%s: %s", path, strerror(errno));
+    char **names;
+    size_t count;
+    XFT_TRY(xft_list_folder(path, &names, &count));
     xft_status status = XFT_OK;
-    for (struct dirent *entry; status == XFT_OK && (entry = readdir(folder));) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+    for (size_t i = 0; i < count && status == XFT_OK; i++) {
         char *name;
-        status = xft_path_join(path, entry->d_name, &name);
+        status = xft_path_join(path, names[i], &name);
         if (status == XFT_OK) status = visit(name, user);
         free(name);
     }
-    closedir(folder);
+    xft_free_list(names, count);
     return status;
 }
 

@@ -30,6 +30,10 @@ xft_status xft_sync_folder(const char *path);
 /* A folder and those above it, where they are missing. */
 xft_status xft_make_folder(const char *path);
 
+/* Names of the entries of a folder, sorted, without "." and ".."; to be given to xft_free_list. */
+xft_status xft_list_folder(const char *path, char ***names, size_t *count);
+void xft_free_list(char **names, size_t count);
+
 /* A file, or a folder with everything in it; XFT_OK when there is none. Links are removed, not followed. */
 xft_status xft_remove_all(const char *path);
 

@@ -347,24 +347,54 @@ static xft_status make_header(const char *path, const xft_stored_tensor *tensors
     return XFT_OK;
 }
 
+/* Small tensors are gathered: one write for many of them. */
+enum { GATHERED = 1 << 20 };
+
+typedef struct gathering {
+    int fd;
+    const char *path;
+    unsigned char *room;
+    uint64_t size, used;
+} gathering;
+
+static xft_status write_gathered(gathering *g) {
+    uint64_t used = g->used;
+    g->used = 0;
+    return xft_write_all(g->fd, g->path, g->room, used);
+}
+
+/* Room for `bytes` bytes, aligned for every type. */
+static xft_status gather(gathering *g, uint64_t bytes, unsigned char **at) {
+    if (g->used % 8 || g->used + bytes > g->size) XFT_TRY(write_gathered(g));
+    *at = g->room + g->used;
+    g->used += bytes;
+    return XFT_OK;
+}
+
 static xft_status write_content(int fd, const char *path, const xft_stored_tensor *tensors, uint32_t count,
                                 const uint64_t *sizes, const char *header, uint64_t length, xft_stored_source source,
                                 void *user) {
-    unsigned char prefix[8];
-    for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)(length >> 8 * i);
-    XFT_TRY(xft_write_all(fd, path, prefix, 8));
-    XFT_TRY(xft_write_all(fd, path, header, length));
-    uint64_t largest = 1;
+    uint64_t largest = length + 8;
     for (uint32_t i = 0; i < count; i++)
-        if (!tensors[i].data && sizes[i] > largest) largest = sizes[i];
-    void *room = malloc(largest);
-    XFT_FAIL_IF(!room, XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a tensor of %" PRIu64 " bytes", path, largest);
-    xft_status status = XFT_OK;
+        if (sizes[i] > largest) largest = sizes[i];
+    gathering g = {.fd = fd, .path = path, .size = largest > GATHERED ? largest : GATHERED};
+    g.room = malloc(g.size);
+    XFT_FAIL_IF(!g.room, XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a tensor of %" PRIu64 " bytes", path,
+                largest);
+    unsigned char *at = g.room;
+    xft_status status = gather(&g, 8 + length, &at);
+    for (int i = 0; i < 8; i++) at[i] = (unsigned char)(length >> 8 * i);
+    memcpy(at + 8, header, length);
     for (uint32_t i = 0; i < count && status == XFT_OK; i++) {
-        if (!tensors[i].data) status = source(user, i, room, sizes[i]);
-        if (status == XFT_OK) status = xft_write_all(fd, path, tensors[i].data ? tensors[i].data : room, sizes[i]);
+        status = gather(&g, sizes[i], &at);
+        if (status != XFT_OK) break;
+        if (tensors[i].data)
+            memcpy(at, tensors[i].data, sizes[i]);
+        else
+            status = source(user, i, at, sizes[i]);
     }
-    free(room);
+    if (status == XFT_OK) status = write_gathered(&g);
+    free(g.room);
     return status;
 }
 

@@ -270,6 +270,64 @@ Test(files, moe_configs_go_round_and_are_refused) {
 
 /* ---- Checkpoints ---- */
 
+static bool exists(const char *name) {
+    return access(path_of(name), F_OK) == 0;
+}
+
+/* One file, shards, other shards, one file again: each time the folder holds this model and no file of the last. */
+Test(files, shards_come_back_in_every_dtype) {
+    const char *name = getenv("XFT_TEST_DEVICE");
+    xft_device *device;
+    xft_model *model, *back;
+    OK(xft_device_open(name ? name : "auto", NULL, &device));
+    xft_config c = small_config(XFT_FAMILY_LLAMA);
+    static const struct {
+        uint64_t shard_size;
+        xft_dtype dtype;
+        const char *there, *gone;
+    } rows[] = {{0, XFT_F32, "model.safetensors", "model.safetensors.index.json"},
+                {20000, XFT_F32, "model-00001-of-00004.safetensors", "model.safetensors"},
+                {20000, XFT_BF16, "model-00002-of-00002.safetensors", "model-00001-of-00004.safetensors"},
+                {9000, XFT_F16, "model-00004-of-00004.safetensors", "model-00002-of-00002.safetensors"},
+                {1 << 30, XFT_F32, "model.safetensors", "model.safetensors.index.json"}};
+    write_file("tokenizer.json", "tokens", 6);
+    write_file("notes.txt", "notes", 5);
+    char target[200];
+    snprintf(target, sizeof target, "%s/a/b", folder);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        xft_save_options options = {.dtype = rows[i].dtype, .shard_size = rows[i].shard_size, .carry = folder};
+        char there[80], gone[80];
+        snprintf(there, sizeof there, "a/b/%s", rows[i].there);
+        snprintf(gone, sizeof gone, "a/b/%s", rows[i].gone);
+        OK(small_model(device, &c, XFT_F32, 3 + i, &model));
+        OK(xft_checkpoint_save(model, target, &options));
+        OK(xft_checkpoint_load(device, target, NULL, &back));
+        uint64_t n, size;
+        float *a = small_weights(model, &n), *b = small_weights(back, NULL);
+        for (uint64_t k = 0; k < n; k++) {
+            float x = rows[i].dtype == XFT_BF16  ? xft_bf16_to_f32(xft_f32_to_bf16(a[k]))
+                      : rows[i].dtype == XFT_F16 ? xft_f16_to_f32(xft_f32_to_f16(a[k]))
+                                                 : a[k];
+            cr_assert_eq(x, b[k]);
+        }
+        cr_expect_eq(xft_model_get_config(back)->dtype, rows[i].dtype);
+        cr_expect(exists(there) && !exists(gone) && exists("a/b/tokenizer.json") && !exists("a/b/notes.txt"), "row %zu",
+                  i);
+        OK(xft_checkpoint_size(model, &options, &size));
+        cr_expect(size > n * xft_dtype_size(rows[i].dtype) && size < n * xft_dtype_size(rows[i].dtype) + 6000);
+        a[7] = 1e6f;
+        OK(small_write_weights(model, a));
+        options.dtype = XFT_F16;
+        cr_expect_eq(xft_checkpoint_save(model, target, &options), XFT_ERROR_FORMAT);
+        cr_expect(strstr(xft_error(), "more than f16 can hold") && exists(there), "%s", xft_error());
+        free(a);
+        free(b);
+        xft_model_destroy(model);
+        xft_model_destroy(back);
+    }
+    xft_device_close(device);
+}
+
 static bool stop_after(void *user, const char *what, uint64_t done, uint64_t total) {
     cr_expect(done < total, "%s", what);
     return done < *(uint64_t *)user;
@@ -282,7 +340,7 @@ Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     OK(xft_device_open(name ? name : "auto", NULL, &device));
     xft_config c = small_moe(XFT_FAMILY_QWEN2, 3, 2, XFT_GATE_XFT, true);
     OK(small_model(device, &c, XFT_F32, 3, &model));
-    OK(xft_checkpoint_save(model, folder, XFT_F32, NULL));
+    OK(xft_checkpoint_save(model, folder, NULL));
     OK(xft_checkpoint_load(device, folder, NULL, &back));
     uint64_t n;
     float *a = small_weights(model, &n), *b = small_weights(back, NULL);
@@ -302,7 +360,7 @@ Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     xft_callbacks stop = {.user = &(uint64_t){5}, .progress = stop_after};
     cr_expect_eq(xft_checkpoint_load(device, folder, &(xft_load_options){.callbacks = &stop}, &back),
                  XFT_ERROR_CANCELLED);
-    cr_expect_eq(xft_checkpoint_save(model, folder, XFT_F32, &stop), XFT_ERROR_CANCELLED);
+    cr_expect_eq(xft_checkpoint_save(model, folder, &(xft_save_options){.callbacks = &stop}), XFT_ERROR_CANCELLED);
 
     char *json, *other;
     OK(xft_model_config_json(model, &json));
@@ -323,7 +381,7 @@ Test(files, checkpoints_come_back_and_disagreements_are_refused) {
     write_file("config.json", json, strlen(json));
     a[n / 2] = NAN;
     OK(small_write_weights(model, a));
-    OK(xft_checkpoint_save(model, folder, XFT_F32, NULL));
+    OK(xft_checkpoint_save(model, folder, NULL));
     cr_expect_neq(xft_checkpoint_load(device, folder, NULL, &back), XFT_OK);
     cr_expect(strstr(xft_error(), "not finite"), "%s", xft_error());
 

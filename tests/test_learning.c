@@ -164,7 +164,7 @@ static snapshot run_part(int precision, xft_optimizer optimizer, uint32_t from, 
         OK(xft_trainer_flush(t, &m));
     }
     snapshot s = take_snapshot(model, t);
-    OK(xft_checkpoint_save(model, folder, dtype, NULL));
+    OK(xft_checkpoint_save(model, folder, &(xft_save_options){.dtype = dtype}));
     xft_trainer_destroy(t);
     xft_model_destroy(model);
     free_batches(batches);

@@ -27,10 +27,20 @@ XFT_API xft_status xft_checkpoint_config(const char *folder, char **json, xft_co
 XFT_API xft_status xft_checkpoint_load(xft_device *device, const char *folder, const xft_load_options *options,
                                        xft_model **model);
 
-/* Writes config.json and model.safetensors into an existing folder; matrices and vectors as `dtype` (XFT_F32, XFT_BF16,
- * XFT_F16), which config.json names. Each file appears whole or not at all. callbacks: progress by tensors; or NULL. */
-XFT_API xft_status xft_checkpoint_save(const xft_model *model, const char *folder, xft_dtype dtype,
-                                       const xft_callbacks *callbacks);
+typedef struct xft_save_options {
+    xft_dtype dtype;     /* of every tensor in the files, which config.json names: XFT_F32, BF16 or F16 */
+    uint64_t shard_size; /* bytes of tensors in one file at the most (one tensor may be larger); 0: one file */
+    const char *carry;   /* folder whose tokenizer and generation files are copied as they are; or NULL */
+    const xft_callbacks *callbacks; /* progress by tensors; or NULL */
+} xft_save_options;
+
+/* Makes `folder` hold the model: config.json, the weights, carried files. The folder is made when it is missing; other
+ * files in it stay. All is written and on the disk before the first old file goes, and the file that makes the folder a
+ * model (model.safetensors, or the index of the shards) comes last. options may be NULL (one file of f32). */
+XFT_API xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const xft_save_options *options);
+
+/* Bytes that xft_checkpoint_save writes with these options, all files together, about. */
+XFT_API xft_status xft_checkpoint_size(const xft_model *model, const xft_save_options *options, uint64_t *bytes);
 
 #ifdef __cplusplus
 }
