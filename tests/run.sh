@@ -247,6 +247,11 @@ suite_tokenizer() {
     criterion tokenizer "$build/tests/xft_test_tokenizer"
 }
 
+suite_command() {
+    begin "settings (no device)"
+    criterion settings "$build/tests/xft_test_settings" || failures=$((failures + 1))
+}
+
 suites="
 format
 gradients
@@ -259,6 +264,7 @@ oracle
 models
 learning
 tokenizer
+command
 embed
 "
 if [ -n "$only_suite" ]; then
