@@ -133,6 +133,9 @@ static const char *const carried[] = {
     "spiece.model",
 };
 
+/* config.json of the dense model that a MoE was made from, in the folder of the MoE. */
+static const char base_name[] = "base_config.json";
+
 static const char index_name[] = "model.safetensors.index.json", single_name[] = "model.safetensors";
 
 /* The tensors of a model in the order of its files. */
@@ -145,29 +148,66 @@ typedef struct save_request {
     uint64_t total; /* bytes */
 } save_request;
 
+/* Text between the layer's number and the end: "model.layers.3.mlp.up_proj.weight" -> 3, "mlp.up_proj.weight". */
+static const char *in_layer(const char *name, unsigned *layer) {
+    int end = 0;
+    return sscanf(name, "model.layers.%u.%n", layer, &end) == 1 && end ? name + end : NULL;
+}
+
+/* The tensor of the other kind of model that a tensor of the FFN comes from or goes to; "" when there is none. */
+static void counterpart(const char *name, char other[160]) {
+    static const char *const kinds[] = {"gate", "up", "down"};
+    unsigned layer, expert;
+    const char *rest = in_layer(name, &layer);
+    other[0] = 0;
+    for (size_t i = 0; rest && i < sizeof kinds / sizeof *kinds; i++) {
+        char pattern[80], dense[40];
+        int end = 0;
+        snprintf(dense, sizeof dense, "mlp.%s_proj.weight", kinds[i]);
+        snprintf(pattern, sizeof pattern, "mlp.calculator.experts.weight_%s.%%u.weight%%n", kinds[i]);
+        if (!strcmp(rest, dense))
+            snprintf(other, 160, "model.layers.%u.mlp.calculator.experts.weight_%s.0.weight", layer, kinds[i]);
+        else if (sscanf(rest, pattern, &expert, &end) == 1 && end && !rest[end])
+            snprintf(other, 160, "model.layers.%u.%s", layer, dense);
+    }
+}
+
+/* The number format in `like` (may be empty), else `otherwise`. */
+static xft_stored_dtype format_of(const char *name, const xft_shards *like, xft_stored_dtype otherwise) {
+    char other[160];
+    counterpart(name, other);
+    const xft_stored_tensor *t = xft_shards_find(like, name, NULL);
+    if (!t && other[0]) t = xft_shards_find(like, other, NULL);
+    bool ours = t && (t->dtype == XFT_STORED_F32 || t->dtype == XFT_STORED_BF16 || t->dtype == XFT_STORED_F16);
+    return ours ? t->dtype : otherwise;
+}
+
 static xft_status describe(const xft_model *model, const xft_save_options *options, save_request *r) {
     static const xft_stored_dtype stored[] = {
         [XFT_F32] = XFT_STORED_F32, [XFT_BF16] = XFT_STORED_BF16, [XFT_F16] = XFT_STORED_F16};
     XFT_FAIL_IF((unsigned)options->dtype > XFT_F16, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_save: dtype %d",
                 (int)options->dtype);
+    XFT_FAIL_IF(options->like && !options->carry, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_checkpoint_save: like what? carry is NULL");
     *r = (save_request){.model = model, .options = options, .count = xft_model_tensor_count(model)};
+    xft_shards like = {0};
+    if (options->like) XFT_TRY(xft_shards_open(options->carry, &like));
     r->list = calloc(r->count, sizeof *r->list);
-    XFT_FAIL_IF(!r->list, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u tensors", r->count);
-    for (uint32_t i = 0; i < r->count; i++) {
+    xft_status status = r->list ? XFT_OK : xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u tensors", r->count);
+    for (uint32_t i = 0; i < r->count && status == XFT_OK; i++) {
         xft_stored_tensor *t = &r->list[i];
         xft_tensor tensor;
-        xft_status status = xft_model_tensor(model, i, &t->name, &tensor);
-        if (status != XFT_OK) {
-            free(r->list);
-            return status;
-        }
-        t->dtype = stored[options->dtype];
+        status = xft_model_tensor(model, i, &t->name, &tensor);
+        if (status != XFT_OK) break;
+        t->dtype = format_of(t->name, &like, stored[options->dtype]);
         t->rank = tensor.rank;
-        t->bytes = xft_dtype_size(options->dtype);
+        t->bytes = xft_stored_dtype_size(t->dtype);
         for (uint32_t d = 0; d < tensor.rank; d++) t->bytes *= t->shape[d] = tensor.shape[d];
         r->total += t->bytes;
     }
-    return XFT_OK;
+    xft_shards_close(&like);
+    if (status != XFT_OK) free(r->list);
+    return status;
 }
 
 static xft_status round_values(const char *name, xft_dtype dtype, const float *values, uint64_t count, uint16_t *to) {
@@ -182,7 +222,8 @@ static xft_status round_values(const char *name, xft_dtype dtype, const float *v
 
 static xft_status download(void *user, uint32_t index, void *data, uint64_t bytes) {
     const save_request *r = user;
-    const xft_dtype dtype = r->options->dtype;
+    const xft_stored_dtype stored = r->list[r->first + index].dtype;
+    const xft_dtype dtype = stored == XFT_STORED_F32 ? XFT_F32 : stored == XFT_STORED_BF16 ? XFT_BF16 : XFT_F16;
     xft_tensor tensor;
     XFT_TRY(xft_progress(r->options->callbacks, "saving", r->first + index, r->count));
     XFT_TRY(xft_model_tensor(r->model, r->first + index, NULL, &tensor));
@@ -196,18 +237,66 @@ static xft_status download(void *user, uint32_t index, void *data, uint64_t byte
     return status;
 }
 
-static xft_status save_config(const xft_model *model, const char *folder, xft_dtype dtype) {
-    /* The text must name the type that is written, not the one that was read. */
-    char *json = NULL, *text = NULL, *path = NULL;
+/* Text of folder/name; NULL when there is no such file. */
+static xft_status read_optional(const char *folder, const char *name, char **text) {
+    char *path;
+    *text = NULL;
+    XFT_TRY(xft_path_join(folder, name, &path));
+    xft_status status = access(path, F_OK) == 0 ? xft_read_file(path, text, NULL) : XFT_OK;
+    free(path);
+    return status;
+}
+
+static xft_status write_text(const char *folder, const char *name, const char *text) {
+    char *path;
+    XFT_TRY(xft_path_join(folder, name, &path));
+    xft_status status = xft_write_file(path, text, strlen(text));
+    free(path);
+    return status;
+}
+
+/* config.json of the dense model that `carry` is or was made from. */
+static xft_status base_text(const char *carry, char **text) {
+    *text = NULL;
+    if (!carry) return XFT_OK;
+    XFT_TRY(read_optional(carry, base_name, text));
+    return *text ? XFT_OK : read_optional(carry, "config.json", text);
+}
+
+/* Whether `text` says of a model what `config` does: then it is kept byte for byte. */
+static bool says_the_same(const char *text, const char *place, const xft_config *config) {
+    xft_config own;
+    char *a = NULL, *b = NULL;
+    bool same = xft_config_parse(text, place, &own) == XFT_OK && xft_config_write(&own, text, &a) == XFT_OK &&
+                xft_config_write(config, text, &b) == XFT_OK && !strcmp(a, b);
+    free(a);
+    free(b);
+    return same;
+}
+
+static bool is_dense(const char *text, const char *place) {
+    xft_config config;
+    return xft_config_parse(text, place, &config) == XFT_OK && !config.num_experts;
+}
+
+static xft_status save_config(const xft_model *model, const char *folder, const xft_save_options *options) {
     xft_config config = *xft_model_get_config(model);
-    config.dtype = dtype;
-    xft_status status = xft_model_config_json(model, &json);
-    if (status == XFT_OK) status = xft_config_write(&config, json, &text);
-    if (status == XFT_OK) status = xft_path_join(folder, "config.json", &path);
-    if (status == XFT_OK) status = xft_write_file(path, text, strlen(text));
+    char *json = NULL, *text = NULL, *base;
+    XFT_TRY(base_text(options->carry, &base));
+    bool moe = config.num_experts != 0;
+    if (!options->like) config.dtype = options->dtype; /* what is written, not what was read */
+    xft_status status = XFT_OK;
+    if (!moe && base && says_the_same(base, options->carry, &config)) {
+        status = write_text(folder, "config.json", base);
+    } else {
+        if (!base || moe) status = xft_model_config_json(model, &json);
+        if (status == XFT_OK) status = xft_config_write(&config, json ? json : base, &text);
+        if (status == XFT_OK) status = write_text(folder, "config.json", text);
+    }
+    if (status == XFT_OK && moe && base && is_dense(base, options->carry)) status = write_text(folder, base_name, base);
     free(json);
     free(text);
-    free(path);
+    free(base);
     return status;
 }
 
@@ -276,7 +365,7 @@ xft_status xft_checkpoint_write(const xft_model *model, const char *folder, cons
     save_request r;
     XFT_TRY(describe(model, options, &r));
     xft_status status = carry(options->carry, folder);
-    if (status == XFT_OK) status = save_config(model, folder, options->dtype);
+    if (status == XFT_OK) status = save_config(model, folder, options);
     if (status == XFT_OK) status = write_weights(&r, folder);
     free(r.list);
     return status;

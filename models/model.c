@@ -266,6 +266,11 @@ xft_status xft_model_upcycle(const xft_model *dense, const xft_upcycle_options *
     c.noise_epsilon = c.balance_weight = 1e-2f;
     c.noise_scale = options->noise_scale < 0 ? 0 : options->noise_scale > 0 ? options->noise_scale : 1;
     c.shared_expert_weight = 0.75f;
+    if (options->official) {
+        c.rope_theta = 10000;
+        c.rope_scaling = XFT_ROPE_LINEAR;
+        c.rope_factor = 4;
+    }
     XFT_FAIL_IF(!c.num_experts, XFT_ERROR_INVALID_ARGUMENT, "xft_model_upcycle: num_experts 0 must be from 2 to 64");
     if (c.num_experts == 2 && c.top_k == 2 && c.gate == XFT_GATE_XFT)
         xft_log(options->callbacks, XFT_LOG_WARNING,

@@ -242,6 +242,11 @@ suite_learning() {
     criterion learning-both "$build/tests/xft_test_learning" --filter 'learning/vulkan*' || failures=$((failures + 1))
 }
 
+suite_pipeline() {
+    begin "pipeline: stages, the whole of XFT, inspection (PoCL)"
+    XFT_TEST_DEVICE=opencl criterion pipeline "$build/tests/xft_test_pipeline" || failures=$((failures + 1))
+}
+
 suite_tokenizer() {
     begin "tokenizer: ids and decodings of every family, files to refuse, speed (no device)"
     criterion tokenizer "$build/tests/xft_test_tokenizer"
@@ -265,6 +270,7 @@ models
 learning
 tokenizer
 command
+pipeline
 embed
 "
 if [ -n "$only_suite" ]; then

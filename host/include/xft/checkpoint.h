@@ -28,9 +28,13 @@ XFT_API xft_status xft_checkpoint_load(xft_device *device, const char *folder, c
                                        xft_model **model);
 
 typedef struct xft_save_options {
-    xft_dtype dtype;     /* of every tensor in the files, which config.json names: XFT_F32, BF16 or F16 */
+    xft_dtype dtype;     /* of every tensor in the files: XFT_F32, BF16 or F16 */
     uint64_t shard_size; /* bytes of tensors in one file at the most (one tensor may be larger); 0: one file */
-    const char *carry;   /* folder whose tokenizer and generation files are copied as they are; or NULL */
+    const char *carry;   /* folder of the model it was made from, whose tokenizer and generation files are copied as
+                          * they are; or NULL. The config.json of a base becomes the base_config.json of its MoE, and
+                          * again the config.json of the dense model that is made of that. */
+    bool like;           /* every tensor in the number format it has in `carry` (experts that of the FFN they were
+                          * made from, and an FFN that of its experts); those it lacks get dtype */
     const xft_callbacks *callbacks; /* progress by tensors; or NULL */
 } xft_save_options;
 

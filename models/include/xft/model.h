@@ -70,6 +70,7 @@ typedef struct xft_upcycle_options {
     bool no_noise;    /* no weight_noise tensor */
     xft_router_init router_init;
     float noise_scale; /* multiplies the router's noise; 0: 1; negative: no noise */
+    bool official;     /* --compat official: RoPE theta 10000 with linear scaling 4, as the reference writes it */
     uint64_t seed;
     const xft_callbacks *callbacks; /* warnings, progress; or NULL */
 } xft_upcycle_options;
