@@ -257,6 +257,11 @@ suite_command() {
     criterion settings "$build/tests/xft_test_settings" || failures=$((failures + 1))
 }
 
+suite_data() {
+    begin "data: samples of every form and template, micro-batches, resume (no device)"
+    criterion data "$build/tests/xft_test_data"
+}
+
 suites="
 format
 gradients
@@ -269,6 +274,7 @@ oracle
 models
 learning
 tokenizer
+data
 command
 pipeline
 embed
