@@ -84,7 +84,7 @@ static xft_status read_more(xft_jsonl *f) {
 }
 
 /* The next line without its end; *text is NULL at the end of the file. */
-static xft_status next_line(xft_jsonl *f, const char **text, size_t *bytes) {
+static xft_status next_line(xft_jsonl *f, char **text, size_t *bytes) {
     *text = NULL;
     if (!f->text.data) XFT_TRY(read_more(f));
     for (;;) {
@@ -110,14 +110,24 @@ static bool is_blank(const char *text, size_t bytes) {
     return true;
 }
 
+xft_status xft_jsonl_next_text(xft_jsonl *f, char **text, size_t *bytes) {
+    do XFT_TRY(next_line(f, text, bytes));
+    while (*text && is_blank(*text, *bytes));
+    return XFT_OK;
+}
+
 xft_status xft_jsonl_next(xft_jsonl *f, json_t **object) {
-    const char *text;
-    size_t bytes, bad;
-    json_error_t error;
+    char *text;
+    size_t bytes;
     *object = NULL;
-    do XFT_TRY(next_line(f, &text, &bytes));
-    while (text && is_blank(text, bytes));
-    if (!text) return XFT_OK;
+    XFT_TRY(xft_jsonl_next_text(f, &text, &bytes));
+    return text ? xft_jsonl_parse(f, text, bytes, object) : XFT_OK;
+}
+
+xft_status xft_jsonl_parse(const xft_jsonl *f, const char *text, size_t bytes, json_t **object) {
+    json_error_t error;
+    size_t bad;
+    *object = NULL;
     if (f->line == 1 && bytes >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) { /* a byte order mark */
         text += 3;
         bytes -= 3;
