@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DEFAULT_NEW_TOKENS = 512, DEFAULT_BATCH = 8, STOPS = 2, TAIL_IDS = 8 };
+enum { DEFAULT_NEW_TOKENS = 512, DEFAULT_BATCH = 8, MOST_STOPS = 16, TAIL_IDS = 8 };
 static const char fence[] = "```";
 
 /* A problem as it is given to the model. */
@@ -36,7 +36,7 @@ typedef struct sampler {
     const char *path;
     uint32_t count, samples, batch, new_tokens; /* problems, samples of each, sequences and tokens at once */
     prompt *prompts;
-    uint32_t stops[STOPS], stop_count;
+    uint32_t stops[MOST_STOPS + 2], stop_count;
     xft_generator *generator;
 
     uint64_t first;              /* sample that is row 0 of the batch */
@@ -313,6 +313,8 @@ xft_status xft_problems_sample(const xft_problems *problems, xft_model *model, c
     XFT_FAIL_IF(!problems || !model || !tokenizer || !path, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_problems_sample: an argument is NULL");
     const xft_sample_options *o = options ? options : &defaults;
+    XFT_FAIL_IF(o->stop_count > MOST_STOPS || (o->stop_count && !o->stop), XFT_ERROR_INVALID_ARGUMENT,
+                "xft_problems_sample: %u stop ids; at most %d", o->stop_count, MOST_STOPS);
     uint32_t count = xft_problems_count(problems);
     sampler s = {.problems = problems,
                  .tokenizer = tokenizer,
@@ -324,6 +326,7 @@ xft_status xft_problems_sample(const xft_problems *problems, xft_model *model, c
                  .new_tokens = o->max_new_tokens ? o->max_new_tokens : DEFAULT_NEW_TOKENS};
     XFT_TRY(xft_template_check(o->chat_template, tokenizer, &s.stops[0]));
     s.stop_count = 1 + xft_tokenizer_role(tokenizer, XFT_TOKEN_EOS, &s.stops[1]);
+    for (uint32_t i = 0; i < o->stop_count; i++) s.stops[s.stop_count++] = o->stop[i];
     s.prompts = calloc(s.count, sizeof *s.prompts);
     XFT_FAIL_IF(!s.prompts, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u prompts", s.count);
     xft_status status = XFT_OK;

@@ -75,6 +75,8 @@ typedef struct xft_sample_options {
     uint32_t batch;            /* samples made at once; 0: 8 */
     uint64_t seed;
     bool official;                  /* --compat official */
+    const uint32_t *stop;           /* ids that end an answer beside the template's and EOS (see checkpoint.h) */
+    uint32_t stop_count;            /* at most 16 */
     const char *identity;           /* what else the samples depend on, such as a hash of the model; or NULL */
     const xft_callbacks *callbacks; /* progress by samples ("sampling"); or NULL */
 } xft_sample_options;
