@@ -17,7 +17,7 @@
 /* ---- Loading ---- */
 
 xft_status xft_checkpoint_config(const char *folder, char **json, xft_config *config) {
-    XFT_FAIL_IF(!folder || !json || !config, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_config: an argument is NULL");
+    XFT_NEED(folder, json, config);
     char *path;
     *json = NULL;
     XFT_TRY(xft_path_join(folder, "config.json", &path));
@@ -91,7 +91,7 @@ static xft_status load_tensors(const xft_shards *s, const char *folder, const xf
 
 xft_status xft_checkpoint_load(xft_device *device, const char *folder, const xft_load_options *options,
                                xft_model **model) {
-    XFT_FAIL_IF(!device || !folder || !model, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_load: an argument is NULL");
+    XFT_NEED(device, folder, model);
     *model = NULL;
     char *json;
     xft_config config;

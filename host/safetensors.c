@@ -216,37 +216,42 @@ void xft_safetensors_close(xft_safetensors *file) {
 }
 
 const char *xft_safetensors_path(const xft_safetensors *file) {
-    return file->path;
+    return file ? file->path : NULL;
 }
 uint32_t xft_safetensors_count(const xft_safetensors *file) {
-    return file->count;
+    return file ? file->count : 0;
 }
 
 const xft_stored_tensor *xft_safetensors_at(const xft_safetensors *file, uint32_t index) {
-    return index < file->count ? &file->tensors[index] : NULL;
+    return file && index < file->count ? &file->tensors[index] : NULL;
 }
 
 const xft_stored_tensor *xft_safetensors_find(const xft_safetensors *file, const char *name) {
+    if (!file || !name) return NULL;
     const xft_stored_tensor key = {.name = name}, *k = &key;
     const xft_stored_tensor **found = bsearch(&k, file->by_name, file->count, sizeof *file->by_name, by_name);
     return found ? *found : NULL;
 }
 
 const char *xft_safetensors_metadata(const xft_safetensors *file, const char *key) {
+    if (!file || !key) return NULL;
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
 /* ---- Values ---- */
 
-static xft_status check_range(const xft_stored_tensor *t, uint64_t first, uint64_t count) {
+static xft_status check_range(const xft_stored_tensor *t, uint64_t first, uint64_t count, const void *values) {
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "reading a tensor: tensor is NULL");
+    XFT_FAIL_IF(!values, XFT_ERROR_INVALID_ARGUMENT, "tensor %s: values is NULL", t->name);
     uint64_t elements = t->bytes / xft_stored_dtype_size(t->dtype);
     XFT_FAIL_IF(first > elements || count > elements - first, XFT_ERROR_INVALID_ARGUMENT,
-                "tensor %s: elements %" PRIu64 " + %" PRIu64 " of %" PRIu64, t->name, first, count, elements);
+                "tensor %s: first %" PRIu64 " and count %" PRIu64 " of %" PRIu64 " elements", t->name, first, count,
+                elements);
     return XFT_OK;
 }
 
 xft_status xft_stored_read_f32(const xft_stored_tensor *t, uint64_t first, uint64_t count, float *values) {
-    XFT_TRY(check_range(t, first, count));
+    XFT_TRY(check_range(t, first, count, values));
     const unsigned char *data = t->data;
     switch (t->dtype) {
     case XFT_STORED_F32:
@@ -274,7 +279,7 @@ xft_status xft_stored_read_f32(const xft_stored_tensor *t, uint64_t first, uint6
 }
 
 xft_status xft_stored_read_i64(const xft_stored_tensor *t, uint64_t first, uint64_t count, int64_t *values) {
-    XFT_TRY(check_range(t, first, count));
+    XFT_TRY(check_range(t, first, count, values));
     uint32_t size = xft_stored_dtype_size(t->dtype);
     const unsigned char *data = t->data;
     for (uint64_t i = 0; i < count; i++) {

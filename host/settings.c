@@ -179,7 +179,7 @@ struct xft_settings {
 };
 
 xft_status xft_parse_bytes(const char *text, uint64_t *bytes) {
-    XFT_FAIL_IF(!text || !bytes, XFT_ERROR_INVALID_ARGUMENT, "xft_parse_bytes: an argument is NULL");
+    XFT_NEED(text, bytes);
     static const char letters[] = "KMGT";
     char *end = NULL;
     const double number = isdigit((unsigned char)*text) ? strtod(text, &end) : -1;
@@ -295,7 +295,7 @@ static void entry_free(entry *entry) {
 }
 
 xft_status xft_settings_create(xft_settings **settings) {
-    XFT_FAIL_IF(!settings, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_create: settings is NULL");
+    XFT_NEED(settings);
     *settings = calloc(1, sizeof **settings);
     return *settings ? XFT_OK : out_of_memory();
 }
@@ -366,7 +366,7 @@ static xft_status check_stage(const row *row, int stage) {
 }
 
 xft_status xft_settings_set(xft_settings *settings, const char *key, const char *value) {
-    XFT_FAIL_IF(!settings || !key || !value, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_set: an argument is NULL");
+    XFT_NEED(settings, key, value);
     const char *dot = strchr(key, '.'), *name = dot ? dot + 1 : key;
     const row *row = find_row(name);
     entry *entry;
@@ -499,7 +499,7 @@ static xft_status fail_yaml(const yaml_parser_t *parser, const char *name) {
 }
 
 xft_status xft_settings_parse(xft_settings *settings, const char *text, size_t bytes, const char *name) {
-    XFT_FAIL_IF(!settings || !text || !name, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_parse: an argument is NULL");
+    XFT_NEED(settings, text, name);
     yaml_parser_t parser;
     yaml_document_t document, next;
     if (!yaml_parser_initialize(&parser)) return out_of_memory();
@@ -527,7 +527,7 @@ xft_status xft_settings_parse(xft_settings *settings, const char *text, size_t b
 }
 
 xft_status xft_settings_load(xft_settings *settings, const char *path) {
-    XFT_FAIL_IF(!settings || !path, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_load: an argument is NULL");
+    XFT_NEED(settings, path);
     char *text;
     size_t bytes;
     XFT_TRY(xft_read_file(path, &text, &bytes));
@@ -631,7 +631,9 @@ const char *xft_settings_origin(const xft_settings *settings, xft_stage stage, c
 }
 
 xft_status xft_settings_need(const xft_settings *settings, xft_stage stage, const char *key) {
-    XFT_FAIL_IF(!settings || !key, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_need: an argument is NULL");
+    XFT_NEED(settings, key);
+    XFT_FAIL_IF((unsigned)stage >= XFT_STAGE_COUNT, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_need: stage is %d",
+                (int)stage);
     const row *row = find_row(key);
     if (!row) return unknown_key(key);
     const entry *given = lookup(settings, row, stage);
@@ -678,7 +680,7 @@ static json_t *value_json(const row *row, const xft_values *values) {
 }
 
 xft_status xft_settings_json(const xft_settings *settings, xft_stage stage, bool effect_only, char **json) {
-    XFT_FAIL_IF(!json, XFT_ERROR_INVALID_ARGUMENT, "xft_settings_json: json is NULL");
+    XFT_NEED(json);
     xft_values values;
     XFT_TRY(xft_settings_resolve(settings, stage, &values));
     json_t *object = json_object();

@@ -13,7 +13,7 @@
 
 xft_status xft_tokenizer_parse(const char *json, size_t json_bytes, const char *config, size_t config_bytes,
                                const char *name, xft_tokenizer **tokenizer) {
-    XFT_FAIL_IF(!json || !name || !tokenizer, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_parse: an argument is NULL");
+    XFT_NEED(json, name, tokenizer);
     char file[768];
     xft_tokenizer *t = *tokenizer = NULL;
     t = calloc(1, sizeof *t);
@@ -30,7 +30,7 @@ xft_status xft_tokenizer_parse(const char *json, size_t json_bytes, const char *
 }
 
 xft_status xft_tokenizer_load(const char *folder, xft_tokenizer **tokenizer) {
-    XFT_FAIL_IF(!folder || !tokenizer, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_load: an argument is NULL");
+    XFT_NEED(folder, tokenizer);
     *tokenizer = NULL;
     char path[768], name[600];
     XFT_FAIL_IF((size_t)snprintf(name, sizeof name, "%s/", folder) >= sizeof name, XFT_ERROR_INVALID_ARGUMENT,
@@ -114,8 +114,9 @@ static xft_status encode(encoder *e, const char *text, size_t bytes, bool add_sp
 
 xft_status xft_tokenizer_encode(const xft_tokenizer *t, const char *text, size_t bytes, bool add_special,
                                 uint32_t **ids, size_t *count) {
-    XFT_FAIL_IF(!t || (!text && bytes) || !ids || !count, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_tokenizer_encode: an argument is NULL");
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_encode: tokenizer is NULL");
+    XFT_FAIL_IF(!text && bytes, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_encode: text is NULL, of %zu bytes", bytes);
+    XFT_NEED(ids, count);
     *ids = NULL;
     *count = 0;
     size_t bad, good = xft_utf8_valid(text, bytes, &bad);
@@ -153,8 +154,9 @@ static xft_status decode(const xft_tokenizer *t, const uint32_t *ids, size_t cou
 
 xft_status xft_tokenizer_decode(const xft_tokenizer *t, const uint32_t *ids, size_t count, bool skip_special,
                                 char **text, size_t *bytes) {
-    XFT_FAIL_IF(!t || (!ids && count) || !text, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_tokenizer_decode: an argument is NULL");
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_decode: tokenizer is NULL");
+    XFT_FAIL_IF(!ids && count, XFT_ERROR_INVALID_ARGUMENT, "xft_tokenizer_decode: ids is NULL, of %zu", count);
+    XFT_NEED(text);
     *text = NULL;
     work w;
     xft_status status = xft_work_begin(&w);

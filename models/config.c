@@ -31,10 +31,10 @@ const char *xft_gate_name(xft_gate gate) {
 }
 
 uint32_t xft_config_routed(const xft_config *c) {
-    return c->num_experts - (c->gate != XFT_GATE_VANILLA);
+    return c ? c->num_experts - (c->gate != XFT_GATE_VANILLA) : 0;
 }
 uint32_t xft_config_picks(const xft_config *c) {
-    return c->top_k - (c->gate != XFT_GATE_VANILLA);
+    return c ? c->top_k - (c->gate != XFT_GATE_VANILLA) : 0;
 }
 
 /* ---- Reading ---- */
@@ -269,7 +269,7 @@ static xft_status read_config(const reader *r, xft_config *c) {
 }
 
 xft_status xft_config_parse(const char *json, const char *path, xft_config *config) {
-    XFT_FAIL_IF(!json || !path || !config, XFT_ERROR_INVALID_ARGUMENT, "xft_config_parse: an argument is NULL");
+    XFT_NEED(json, path, config);
     json_error_t error;
     reader r = {path, json_loads(json, JSON_REJECT_DUPLICATES, &error)};
     XFT_FAIL_IF(!r.root, XFT_ERROR_FORMAT, "%s: line %d: %s", path, error.line, error.text);
@@ -283,6 +283,7 @@ xft_status xft_config_parse(const char *json, const char *path, xft_config *conf
 }
 
 xft_status xft_config_check(const xft_config *c) {
+    XFT_FAIL_IF(!c, XFT_ERROR_INVALID_ARGUMENT, "xft_config_check: config is NULL");
 #define CHECK(condition, ...) XFT_FAIL_IF(!(condition), XFT_ERROR_FORMAT, __VA_ARGS__)
     CHECK((unsigned)c->family < FAMILIES, "family %d is unknown", (int)c->family);
     CHECK(c->hidden_size && c->intermediate_size && c->num_layers && c->vocab_size && c->max_positions,

@@ -7,8 +7,9 @@
 
 xft_status xft_evaluator_create(xft_model *model, uint32_t tokens, uint32_t sequences, bool logits, bool official,
                                 xft_evaluator **evaluator) {
-    XFT_FAIL_IF(!model || !evaluator, XFT_ERROR_INVALID_ARGUMENT, "xft_evaluator_create: an argument is NULL");
+    XFT_NEED(model, evaluator);
     *evaluator = NULL;
+    XFT_TRY(xft_batch_room_check("xft_evaluator_create", tokens, sequences));
     xft_evaluator *e = calloc(1, sizeof *e);
     XFT_FAIL_IF(!e, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for an evaluator");
     const xft_config *c = &model->config;

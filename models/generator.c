@@ -117,8 +117,7 @@ xft_status xft_generator_options_check(const xft_generator_options *options, xft
 }
 
 xft_status xft_generator_create(xft_model *model, const xft_generator_options *options, xft_generator **generator) {
-    XFT_FAIL_IF(!model || !options || !generator, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_generator_create: an argument is NULL");
+    XFT_NEED(model, options, generator);
     *generator = NULL;
     xft_generator_options checked;
     XFT_TRY(xft_generator_options_check(options, &checked));
@@ -154,7 +153,7 @@ void xft_generator_destroy(xft_generator *g) {
 }
 
 uint64_t xft_generator_bytes(const xft_generator *g) {
-    return xft_arena_used(g->arena);
+    return g ? xft_arena_used(g->arena) : 0;
 }
 
 /* ---- Running ---- */
@@ -257,11 +256,11 @@ static xft_status generate(run *r) {
 xft_status xft_generate(xft_generator *g, const uint32_t *const *prompts, const uint32_t *lengths, uint32_t count,
                         const xft_sampling *sampling, uint32_t *ids, uint32_t *counts, xft_token_callback callback,
                         void *user) {
-    XFT_FAIL_IF(!g || !prompts || !lengths || !sampling || !ids || !counts, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_generate: an argument is NULL");
+    XFT_FAIL_IF(!g, XFT_ERROR_INVALID_ARGUMENT, "xft_generate: generator is NULL");
+    XFT_NEED(prompts, lengths, sampling, ids, counts);
     XFT_FAIL_IF(!count || count > g->options.batch || !sampling->new_tokens, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_generate: %u prompts, %u new tokens; made for 1 to %u prompts", count, sampling->new_tokens,
-                g->options.batch);
+                "xft_generate: count of prompts is %u, new_tokens %u; made for 1 to %u prompts", count,
+                sampling->new_tokens, g->options.batch);
     XFT_FAIL_IF(!(sampling->temperature >= 0) || !(sampling->top_p >= 0 && sampling->top_p <= 1),
                 XFT_ERROR_INVALID_ARGUMENT,
                 "xft_generate: temperature %g must not be negative, top_p %g be from 0 to 1",

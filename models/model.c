@@ -100,46 +100,51 @@ void xft_model_destroy(xft_model *m) {
 }
 
 const xft_config *xft_model_get_config(const xft_model *m) {
-    return &m->config;
+    return m ? &m->config : NULL;
 }
 xft_device *xft_model_device(const xft_model *m) {
-    return m->device;
+    return m ? m->device : NULL;
 }
 xft_dtype xft_model_dtype(const xft_model *m) {
-    return m->options.dtype;
+    return m ? m->options.dtype : XFT_F32;
 }
 bool xft_model_has_mixing(const xft_model *m) {
-    return m->options.mixing;
+    return m && m->options.mixing;
 }
 uint64_t xft_model_bytes(const xft_model *m) {
-    return xft_arena_used(m->arena);
+    return m ? xft_arena_used(m->arena) : 0;
 }
 
 xft_status xft_model_config_json(const xft_model *m, char **json) {
+    XFT_FAIL_IF(!m, XFT_ERROR_INVALID_ARGUMENT, "xft_model_config_json: model is NULL");
     return xft_config_write(&m->config, m->options.config_json, json);
 }
 
 xft_status xft_model_set_shared_weight(xft_model *m, float lambda) {
-    XFT_FAIL_IF(!m || !m->config.num_experts || !(lambda >= 0 && lambda <= 1), XFT_ERROR_INVALID_ARGUMENT,
+    XFT_FAIL_IF(!m, XFT_ERROR_INVALID_ARGUMENT, "xft_model_set_shared_weight: model is NULL");
+    XFT_FAIL_IF(!m->config.num_experts || !(lambda >= 0 && lambda <= 1), XFT_ERROR_INVALID_ARGUMENT,
                 "xft_model_set_shared_weight: lambda %g of a %s; expected 0 to 1 of a MoE", (double)lambda,
-                m && m->config.num_experts ? "MoE" : "dense model");
+                m->config.num_experts ? "MoE" : "dense model");
     m->config.shared_expert_weight = lambda;
     return XFT_OK;
 }
 
 uint32_t xft_model_tensor_count(const xft_model *m) {
-    return m->tensor_count;
+    return m ? m->tensor_count : 0;
 }
 
 xft_status xft_model_tensor(const xft_model *m, uint32_t index, const char **name, xft_tensor *tensor) {
-    XFT_FAIL_IF(!m || index >= m->tensor_count, XFT_ERROR_INVALID_ARGUMENT, "xft_model_tensor: index %u of %u", index,
-                m ? m->tensor_count : 0);
+    XFT_FAIL_IF(!m, XFT_ERROR_INVALID_ARGUMENT, "xft_model_tensor: model is NULL");
+    XFT_FAIL_IF(index >= m->tensor_count, XFT_ERROR_INVALID_ARGUMENT, "xft_model_tensor: index %u of %u tensors", index,
+                m->tensor_count);
     if (name) *name = m->tensors[index].name;
     if (tensor) *tensor = m->tensors[index].tensor;
     return XFT_OK;
 }
 
 xft_status xft_model_find(const xft_model *m, const char *name, xft_tensor *tensor) {
+    XFT_FAIL_IF(!m, XFT_ERROR_INVALID_ARGUMENT, "xft_model_find: model is NULL");
+    XFT_NEED(name, tensor);
     for (uint32_t i = 0; i < m->tensor_count; i++)
         if (!strcmp(m->tensors[i].name, name)) {
             *tensor = m->tensors[i].tensor;
@@ -254,7 +259,7 @@ static xft_status copy_experts(const xft_model *dense, const xft_callbacks *call
 }
 
 xft_status xft_model_upcycle(const xft_model *dense, const xft_upcycle_options *options, xft_model **moe) {
-    XFT_FAIL_IF(!dense || !options || !moe, XFT_ERROR_INVALID_ARGUMENT, "xft_model_upcycle: an argument is NULL");
+    XFT_NEED(dense, options, moe);
     *moe = NULL;
     XFT_FAIL_IF(dense->config.num_experts, XFT_ERROR_INVALID_ARGUMENT, "xft_model_upcycle: the model is a MoE already");
     xft_config c = dense->config;
@@ -321,10 +326,11 @@ static xft_status mix(const xft_model *moe, xft_merge_kind kind, const float *gi
 
 xft_status xft_model_merge(const xft_model *moe, xft_merge_kind kind, const float *coefficients, double lambda,
                            xft_model **dense) {
-    XFT_FAIL_IF(!moe || !dense, XFT_ERROR_INVALID_ARGUMENT, "xft_model_merge: moe and dense must not be NULL");
+    XFT_NEED(moe, dense);
     *dense = NULL;
     XFT_FAIL_IF(!moe->config.num_experts || moe->config.gate == XFT_GATE_VANILLA, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_model_merge: needs a MoE with a shared expert");
+    XFT_FAIL_IF((unsigned)kind > XFT_MERGE_GIVEN, XFT_ERROR_INVALID_ARGUMENT, "xft_model_merge: kind is %d", (int)kind);
     XFT_FAIL_IF(kind == XFT_MERGE_LEARNED && !moe->options.mixing, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_model_merge: the model has no mixing coefficients");
     XFT_FAIL_IF(kind == XFT_MERGE_GIVEN && !coefficients, XFT_ERROR_INVALID_ARGUMENT,

@@ -209,6 +209,13 @@ xft_status xft_network_inputs(const xft_network *n, xft_stream *s, xft_input_lay
     return status;
 }
 
+xft_status xft_batch_room_check(const char *what, uint32_t tokens, uint32_t sequences) {
+    enum { MOST = 1 << 24 }; /* positions travel through f32 */
+    XFT_FAIL_IF(!tokens || !sequences || tokens > MOST || sequences > MOST, XFT_ERROR_INVALID_ARGUMENT,
+                "%s: tokens %u and sequences %u must be from 1 to %d", what, tokens, sequences, MOST);
+    return XFT_OK;
+}
+
 xft_status xft_batch_check(const xft_network *n, const xft_batch *b) {
     const xft_network_options *o = &n->options;
     XFT_FAIL_IF(!b || !b->ids || !b->cu_seqlens, XFT_ERROR_INVALID_ARGUMENT,

@@ -117,6 +117,8 @@ xft_status xft_network_inputs(const xft_network *network, xft_stream *stream, xf
 /* Writes a batch and its step block into a staging slot. The batch was checked by xft_batch_check. */
 void xft_network_fill(const xft_network *network, const xft_input_layout *layout, const xft_batch *batch,
                       const xft_step_block *step, void *slot);
+/* Most rows and sequences of batches that a network shall have room for. */
+xft_status xft_batch_room_check(const char *what, uint32_t tokens, uint32_t sequences);
 xft_status xft_batch_check(const xft_network *network, const xft_batch *batch);
 
 /* Recording; errors stick to the stream. Forward ends with y_end; in training it adds balance losses. */

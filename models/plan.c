@@ -23,6 +23,8 @@ static void sum_up(const xft_room *room, xft_plan *plan) {
 static xft_status count_weights(const xft_config *config, bool merge, xft_dtype dtype, xft_room *room,
                                 xft_parameters *parameters, xft_weights *weights) {
     XFT_TRY(xft_config_check(config));
+    XFT_FAIL_IF(dtype != XFT_F32 && dtype != XFT_BF16, XFT_ERROR_INVALID_ARGUMENT,
+                "plan: dtype %s, must be f32 or bf16", xft_dtype_name(dtype));
     XFT_TRY(xft_parameters_make(config, merge, parameters));
     room->kind = XFT_ROOM_WEIGHTS;
     return xft_weights_take(room, config, parameters, dtype, dtype, NULL, weights);
@@ -30,15 +32,15 @@ static xft_status count_weights(const xft_config *config, bool merge, xft_dtype 
 
 xft_status xft_plan_training(const xft_config *config, xft_dtype dtype, const xft_train_options *options,
                              const xft_device *device, xft_plan *plan) {
-    XFT_FAIL_IF(!config || !options || !plan, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_training: an argument is NULL");
+    XFT_NEED(config, options, plan);
     xft_room room = {.device = device};
     xft_parameters parameters = {0};
     xft_weights weights = {0};
     xft_trainer *t = calloc(1, sizeof *t);
     XFT_FAIL_IF(!t, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a plan");
     t->options = *options;
-    xft_status status = xft_train_options_check(&t->options, dtype, options->merge);
-    if (status == XFT_OK) status = count_weights(config, options->merge, dtype, &room, &parameters, &weights);
+    xft_status status = count_weights(config, options->merge, dtype, &room, &parameters, &weights);
+    if (status == XFT_OK) status = xft_train_options_check(&t->options, dtype, options->merge);
     if (status == XFT_OK) status = xft_trainer_take(t, config, &parameters, &weights, dtype, &room);
     if (status == XFT_OK) sum_up(&room, plan);
     xft_trainer_destroy(t);
@@ -49,7 +51,7 @@ xft_status xft_plan_training(const xft_config *config, xft_dtype dtype, const xf
 
 xft_status xft_plan_generation(const xft_config *config, xft_dtype dtype, const xft_generator_options *options,
                                const xft_device *device, xft_plan *plan) {
-    XFT_FAIL_IF(!config || !options || !plan, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_generation: an argument is NULL");
+    XFT_NEED(config, options, plan);
     xft_room room = {.device = device};
     xft_parameters parameters = {0};
     xft_weights weights = {0};
@@ -85,8 +87,8 @@ static bool largest_fit(const xft_config *config, xft_train_options options, uin
 
 xft_status xft_plan_fit(const xft_config *dense, const xft_train_options *options, uint32_t length, uint64_t bytes,
                         xft_fit *fits, uint32_t *count) {
-    XFT_FAIL_IF(!dense || !options || !fits || !count || !length, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_plan_fit: an argument is NULL or 0");
+    XFT_NEED(dense, options, fits, count);
+    XFT_FAIL_IF(!length || length > UINT32_MAX / 64, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_fit: length is %u", length);
     XFT_FAIL_IF(dense->num_experts, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_fit: the model is a MoE already");
     static const uint32_t experts[] = {16, 8, 4, 2};
     static const xft_precision precisions[] = {XFT_PRECISION_F32, XFT_PRECISION_MASTER, XFT_PRECISION_STOCHASTIC};

@@ -14,8 +14,7 @@ enum { UPDATE_SLOTS = 2 };
 /* ---- Options ---- */
 
 xft_status xft_train_options_check(xft_train_options *o, xft_dtype dtype, bool mixing) {
-    XFT_FAIL_IF(!o->tokens || !o->sequences, XFT_ERROR_INVALID_ARGUMENT,
-                "train options: tokens %u and sequences %u must be at least 1", o->tokens, o->sequences);
+    XFT_TRY(xft_batch_room_check("train options", o->tokens, o->sequences));
     XFT_FAIL_IF((unsigned)o->optimizer > XFT_ADAMW, XFT_ERROR_INVALID_ARGUMENT,
                 "train options: optimizer %d is unknown", (int)o->optimizer);
     XFT_FAIL_IF((unsigned)o->precision > XFT_PRECISION_NEAREST, XFT_ERROR_INVALID_ARGUMENT,
@@ -160,7 +159,8 @@ static xft_status check_budget(const xft_trainer *t, uint64_t *needed) {
     xft_plan p;
     XFT_TRY(xft_plan_training(&m->config, m->options.dtype, o, m->device, &p));
     XFT_TRY(xft_device_memory(m->device, &total, &available, &told));
-    *needed = p.total - xft_model_bytes(m);
+    /* the plan's weights: without coefficients that are not trained here, with the merged weights of the merge stage */
+    *needed = p.total - (o->merge ? xft_model_bytes(m) : p.weights);
     if (*needed <= available) return XFT_OK;
     return xft_fail(
         XFT_ERROR_OUT_OF_DEVICE_MEMORY,
@@ -184,7 +184,7 @@ static xft_status start(xft_trainer *t) {
 }
 
 xft_status xft_trainer_create(xft_model *model, const xft_train_options *options, xft_trainer **trainer) {
-    XFT_FAIL_IF(!model || !options || !trainer, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_create: an argument is NULL");
+    XFT_NEED(model, options, trainer);
     *trainer = NULL;
     xft_trainer *t = calloc(1, sizeof *t);
     XFT_FAIL_IF(!t, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a trainer");
@@ -232,13 +232,13 @@ xft_status xft_trainer_refresh(xft_trainer *t) {
 }
 
 uint64_t xft_trainer_steps(const xft_trainer *t) {
-    return t->steps;
+    return t ? t->steps : 0;
 }
 void xft_trainer_set_steps(xft_trainer *t, uint64_t steps) {
-    t->steps = steps;
+    if (t) t->steps = steps;
 }
 uint64_t xft_trainer_bytes(const xft_trainer *t) {
-    return xft_arena_used(t->arena);
+    return t ? xft_arena_used(t->arena) : 0;
 }
 
 /* ---- A step ---- */
@@ -301,8 +301,9 @@ static xft_status submit_micro_batch(xft_trainer *t, const xft_batch *b, bool fi
 }
 
 xft_status xft_trainer_step(xft_trainer *t, const xft_batch *batches, uint32_t count, double lr) {
-    XFT_FAIL_IF(!t || !batches || !count, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_trainer_step: trainer and batches must not be NULL, count at least 1");
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_step: trainer is NULL");
+    XFT_NEED(batches);
+    XFT_FAIL_IF(!count, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_step: count is 0");
     XFT_FAIL_IF(!isfinite(lr) || lr < 0, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_step: lr %g must not be negative",
                 lr);
     step_totals sum;
@@ -354,19 +355,22 @@ static xft_status read_metrics(xft_trainer *t, xft_pending *p, xft_metrics *metr
 }
 
 xft_status xft_trainer_metrics(xft_trainer *t, xft_metrics *metrics) {
-    XFT_FAIL_IF(!t || !metrics, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_metrics: an argument is NULL");
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_metrics: trainer is NULL");
+    XFT_NEED(metrics);
     return read_metrics(t, &t->pending[t->steps % 2], metrics);
 }
 
 xft_status xft_trainer_flush(xft_trainer *t, xft_metrics *metrics) {
-    XFT_FAIL_IF(!t || !metrics, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_flush: an argument is NULL");
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_flush: trainer is NULL");
+    XFT_NEED(metrics);
     return read_metrics(t, &t->pending[(t->steps + 1) % 2], metrics);
 }
 
 xft_status xft_trainer_router_stats(xft_trainer *t, uint32_t layer, float *stats) {
-    XFT_FAIL_IF(!t || !stats || !t->network.config->num_experts || layer >= t->network.config->num_layers,
-                XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_router_stats: layer %u of a model without so many MoE layers",
-                layer);
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_router_stats: trainer is NULL");
+    XFT_NEED(stats);
+    XFT_FAIL_IF(!t->network.config->num_experts || layer >= t->network.config->num_layers, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_trainer_router_stats: layer %u of a model without so many MoE layers", layer);
     return xft_tensor_read(&t->network.layers[layer].stats, XFT_F32, stats);
 }
 
@@ -385,7 +389,8 @@ static xft_status profile_stream(xft_stream *stream, xft_profile_visitor visit, 
 }
 
 xft_status xft_trainer_profile(xft_trainer *t, xft_profile_visitor visit, void *user) {
-    XFT_FAIL_IF(!t || !visit, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_profile: an argument is NULL");
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_profile: trainer is NULL");
+    XFT_NEED(visit);
     XFT_FAIL_IF(!t->options.timers, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_trainer_profile: the trainer was made without timers");
     XFT_TRY(profile_stream(t->first_stream, visit, user));
@@ -398,12 +403,14 @@ uint32_t xft_trainer_state_count(const xft_trainer *t) {
     char name[160];
     xft_tensor tensor;
     uint32_t count = 0;
-    while (xft_optimization_state(&t->optimization, count, name, &tensor)) count++;
+    while (t && xft_optimization_state(&t->optimization, count, name, &tensor)) count++;
     return count;
 }
 
 xft_status xft_trainer_state(const xft_trainer *t, uint32_t index, char name[160], xft_tensor *tensor) {
-    XFT_FAIL_IF(!t || !name || !tensor || !xft_optimization_state(&t->optimization, index, name, tensor),
-                XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_state: there is no tensor %u", index);
+    XFT_FAIL_IF(!t, XFT_ERROR_INVALID_ARGUMENT, "xft_trainer_state: trainer is NULL");
+    XFT_NEED(name, tensor);
+    XFT_FAIL_IF(!xft_optimization_state(&t->optimization, index, name, tensor), XFT_ERROR_INVALID_ARGUMENT,
+                "xft_trainer_state: index %u of %u tensors", index, xft_trainer_state_count(t));
     return XFT_OK;
 }

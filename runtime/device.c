@@ -19,8 +19,8 @@ static bool same_card(const xft_device_info *a, const xft_device_info *b) {
 }
 
 xft_status xft_devices(xft_device_info **list, uint32_t *count) {
-    XFT_FAIL_IF(!list, XFT_ERROR_INVALID_ARGUMENT, "xft_devices: list is NULL");
-    XFT_FAIL_IF(!count, XFT_ERROR_INVALID_ARGUMENT, "xft_devices: count is NULL");
+    XFT_NEED(list);
+    XFT_NEED(count);
     *list = NULL;
     *count = 0;
     for (int i = 0; i < DRIVER_COUNT; i++) {
@@ -160,7 +160,7 @@ static int find_device(const xft_device_info *list, uint32_t count, const char *
 }
 
 xft_status xft_device_open(const char *name, const xft_device_options *options, xft_device **device) {
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_device_open: device is NULL");
+    XFT_NEED(device);
     *device = NULL;
     XFT_FAIL_IF(!name || !*name, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_device_open: name is %s; expected an id such as "
@@ -199,9 +199,9 @@ xft_status xft_device_open(const char *name, const xft_device_options *options, 
 
 xft_status xft_device_adopt_vulkan(const xft_vulkan_objects *objects, const xft_device_options *options,
                                    xft_device **device) {
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_device_adopt_vulkan: device is NULL");
+    XFT_NEED(device);
     *device = NULL;
-    XFT_FAIL_IF(!objects, XFT_ERROR_INVALID_ARGUMENT, "xft_device_adopt_vulkan: objects is NULL");
+    XFT_NEED(objects);
     XFT_FAIL_IF(!objects->instance || !objects->physical_device || !objects->device || !objects->queue,
                 XFT_ERROR_INVALID_ARGUMENT, "xft_device_adopt_vulkan: objects->%s is NULL",
                 !objects->instance          ? "instance"
@@ -214,9 +214,9 @@ xft_status xft_device_adopt_vulkan(const xft_vulkan_objects *objects, const xft_
 
 xft_status xft_device_adopt_opencl(const xft_opencl_objects *objects, const xft_device_options *options,
                                    xft_device **device) {
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_device_adopt_opencl: device is NULL");
+    XFT_NEED(device);
     *device = NULL;
-    XFT_FAIL_IF(!objects, XFT_ERROR_INVALID_ARGUMENT, "xft_device_adopt_opencl: objects is NULL");
+    XFT_NEED(objects);
     XFT_FAIL_IF(!objects->context || !objects->device || !objects->queue, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_device_adopt_opencl: objects->%s is NULL",
                 !objects->context  ? "context"
@@ -233,7 +233,7 @@ const xft_device_info *xft_device_get_info(const xft_device *device) {
 }
 
 xft_status xft_device_memory(xft_device *device, uint64_t *total, uint64_t *available, bool *told) {
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_device_memory: device is NULL");
+    XFT_NEED(device);
     uint64_t t, a;
     bool k;
     XFT_TRY(device->driver->memory(device, &t, &a, &k));
@@ -248,7 +248,7 @@ void xft_device_get_counters(const xft_device *device, xft_device_counters *coun
 }
 
 xft_status xft_device_choices(xft_device *device, const char **json) {
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_device_choices: device is NULL");
-    XFT_FAIL_IF(!json, XFT_ERROR_INVALID_ARGUMENT, "xft_device_choices: json is NULL");
+    XFT_NEED(device);
+    XFT_NEED(json);
     return xft_choices_text(device, json);
 }

@@ -31,6 +31,15 @@ xft_status xft_fail_in(xft_status status, const char *format, ...) {
     return status;
 }
 
+xft_status xft_need(const char *function, const char *names, const bool *given, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const size_t length = strcspn(names, ",");
+        if (!given[i]) return xft_fail(XFT_ERROR_INVALID_ARGUMENT, "%s: %.*s is NULL", function, (int)length, names);
+        names += length + strspn(names + length, ", ");
+    }
+    return XFT_OK;
+}
+
 const char *xft_status_name(xft_status status) {
     static const char *const names[] = {
         [XFT_OK] = "XFT_OK",

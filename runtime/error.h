@@ -10,11 +10,19 @@ xft_status xft_fail(xft_status status, const char *format, ...) __attribute__((f
 /* Puts "text: " before this thread's message and returns `status`: adds the place to an error from below. */
 xft_status xft_fail_in(xft_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Behind XFT_NEED: names as "a, b, c", and which of them are given. */
+xft_status xft_need(const char *function, const char *names, const bool *given, size_t count);
+
 /* Leaves the function with `status` and the message when `condition` holds. */
 #define XFT_FAIL_IF(condition, status, ...)                                                                            \
     do {                                                                                                               \
         if (condition) return xft_fail(status, __VA_ARGS__);                                                           \
     } while (0)
+
+/* Leaves a public function when one of these arguments is NULL; the message names the function and the argument, so
+ * they bear their names of the header. */
+#define XFT_NEED(...)                                                                                                  \
+    XFT_TRY(xft_need(__func__, #__VA_ARGS__, (const bool[]){__VA_ARGS__}, sizeof((bool[]){__VA_ARGS__})))
 
 /* Leaves the function with the status of a call that failed; its message stands. */
 #define XFT_TRY(call)                                                                                                  \

@@ -5,9 +5,9 @@
 #include <string.h>
 
 xft_status xft_stream_create(xft_device *device, const xft_stream_options *options, xft_stream **stream) {
-    XFT_FAIL_IF(!stream, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_create: stream is NULL");
+    XFT_NEED(stream);
     *stream = NULL;
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_create: device is NULL");
+    XFT_NEED(device);
     xft_stream_options o = options ? *options : (xft_stream_options){0};
     XFT_FAIL_IF(o.slots > XFT_MOST_SLOTS, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_stream_create: slots is %u; expected 1 to %d", o.slots, XFT_MOST_SLOTS);
@@ -219,7 +219,7 @@ static xft_status free_slot(xft_stream *s) {
 }
 
 xft_status xft_stream_inputs(xft_stream *s, void **slot) {
-    XFT_FAIL_IF(!slot, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_inputs: slot is NULL");
+    XFT_NEED(slot);
     *slot = NULL;
     XFT_TRY(check_finished(s, "xft_stream_inputs"));
     XFT_FAIL_IF(!s->has_staging, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_inputs: %s declares no input", s->name);
@@ -241,12 +241,15 @@ xft_status xft_stream_submit(xft_stream *s, uint64_t *ticket) {
 
 xft_status xft_stream_wait(xft_stream *s, uint64_t ticket) {
     XFT_TRY(check_finished(s, "xft_stream_wait"));
+    const uint64_t latest = s->tickets[(s->slot + s->slots - 1) % s->slots];
+    XFT_FAIL_IF(ticket > latest, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_wait: ticket %llu; the last of %s was %llu",
+                (unsigned long long)ticket, s->name, (unsigned long long)latest);
     if (s->device->driver->done(s->device, ticket)) return XFT_OK;
     return s->device->driver->wait(s->device, ticket);
 }
 
 xft_status xft_stream_outputs(xft_stream *s, uint64_t ticket, const void **values) {
-    XFT_FAIL_IF(!values, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_outputs: values is NULL");
+    XFT_NEED(values);
     *values = NULL;
     XFT_TRY(check_finished(s, "xft_stream_outputs"));
     int slot = ticket ? slot_of(s, ticket) : -1;
@@ -267,7 +270,7 @@ xft_status xft_stream_run(xft_stream *s) {
 }
 
 xft_status xft_stream_timings(xft_stream *s, uint32_t *count, double *ms, const char **names) {
-    XFT_FAIL_IF(!count, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_timings: count is NULL");
+    XFT_NEED(count);
     XFT_TRY(check_finished(s, "xft_stream_timings"));
     XFT_FAIL_IF(!s->timers, XFT_ERROR_UNSUPPORTED, "xft_stream_timings: %s has no timers%s", s->name,
                 s->device->info.timestamps ? "; ask for them in xft_stream_options" : ": the device has none");

@@ -57,16 +57,16 @@ static uint64_t round_up(uint64_t value, uint64_t step) {
 
 uint32_t xft_rows(const xft_tensor *t) {
     uint32_t rows = 1;
-    for (uint32_t i = 0; i + 1 < t->rank; i++) rows *= t->shape[i];
-    return rows;
+    for (uint32_t i = 0; t && i + 1 < t->rank; i++) rows *= t->shape[i];
+    return t ? rows : 0;
 }
 
 uint32_t xft_cols(const xft_tensor *t) {
-    return t->shape[t->rank - 1];
+    return t ? t->shape[t->rank - 1] : 0;
 }
 
 uint64_t xft_bytes(const xft_tensor *t) {
-    return (uint64_t)xft_rows(t) * t->pitch * xft_dtype_size(t->dtype);
+    return !t ? 0 : (uint64_t)xft_rows(t) * t->pitch * xft_dtype_size(t->dtype);
 }
 
 static uint32_t pitch_of(xft_dtype dtype, uint32_t cols) {
@@ -142,7 +142,7 @@ xft_status xft_tensor_rows(const xft_tensor *t, uint32_t first, uint32_t count, 
     XFT_TRY(check_view("xft_tensor_rows", t, view));
     uint32_t rows = xft_rows(t);
     XFT_FAIL_IF(count == 0 || first >= rows || count > rows - first, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_tensor_rows: rows %u to %u of a tensor of %u rows", first, first + count, rows);
+                "xft_tensor_rows: first %u and count %u of a tensor of %u rows", first, count, rows);
     *view = (xft_tensor){.buffer = t->buffer,
                          .offset = t->offset + (uint64_t)first * t->pitch * xft_dtype_size(t->dtype),
                          .dtype = t->dtype,
@@ -204,9 +204,9 @@ struct xft_arena {
 };
 
 xft_status xft_arena_create(xft_device *device, const char *name, uint64_t bytes, xft_arena **arena) {
-    XFT_FAIL_IF(!arena, XFT_ERROR_INVALID_ARGUMENT, "xft_arena_create: arena is NULL");
+    XFT_NEED(arena);
     *arena = NULL;
-    XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "xft_arena_create: device is NULL");
+    XFT_NEED(device);
     xft_arena *a = calloc(1, sizeof *a);
     XFT_FAIL_IF(!a, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for an arena");
     a->device = device;
@@ -295,7 +295,7 @@ static xft_status fill_words(xft_buffer *buffer, uint64_t offset, uint64_t bytes
 }
 
 xft_status xft_tensor_create(xft_arena *a, xft_dtype dtype, uint32_t rank, const uint32_t *shape, xft_tensor *tensor) {
-    XFT_FAIL_IF(!tensor, XFT_ERROR_INVALID_ARGUMENT, "xft_tensor_create: tensor is NULL");
+    XFT_NEED(tensor);
     XFT_FAIL_IF(!a, XFT_ERROR_INVALID_ARGUMENT, "xft_tensor_create: arena is NULL");
     xft_tensor t;
     XFT_TRY(describe("xft_tensor_create", dtype, rank, shape, &t));

@@ -2,6 +2,7 @@
 # Embedding: installs the built library into a fresh prefix and builds programs against it as strangers would: by
 # find_package, by pkg-config, by dlopen alone, with an own VkDevice, with an own cl_context, and without any loader.
 # Usage: tests/embed.sh [BUILD_DIR]     prints "N passed, N failed"
+export CMAKE_GENERATOR=Ninja
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "${1:-$root/build}" && pwd)
