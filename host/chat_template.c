@@ -162,8 +162,9 @@ xft_status xft_template_encode(const xft_chat_template *t, const xft_tokenizer *
 
 xft_status xft_template_prompt(const char *name, const xft_tokenizer *tokenizer, const xft_chat_message *messages,
                                uint32_t message_count, const char *begun, uint32_t **ids, size_t *count) {
-    XFT_FAIL_IF(!tokenizer || (!messages && message_count) || !ids || !count, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_template_prompt: an argument is NULL");
+    XFT_NEED(tokenizer, ids, count);
+    XFT_FAIL_IF(!messages && message_count, XFT_ERROR_INVALID_ARGUMENT, "xft_template_prompt: messages is NULL, of %u",
+                message_count);
     const xft_chat_template *t;
     uint32_t stop;
     *ids = NULL;

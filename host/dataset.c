@@ -289,7 +289,8 @@ static xft_status read_files(reader *r) {
 }
 
 xft_status xft_dataset_load(const xft_tokenizer *tokenizer, const xft_data_options *o, xft_dataset **dataset) {
-    XFT_FAIL_IF(!tokenizer || !o || !dataset, XFT_ERROR_INVALID_ARGUMENT, "xft_dataset_load: an argument is NULL");
+    XFT_NEED(tokenizer, dataset);
+    XFT_FAIL_IF(!o, XFT_ERROR_INVALID_ARGUMENT, "xft_dataset_load: options is NULL");
     XFT_FAIL_IF(!o->files || !o->file_count, XFT_ERROR_INVALID_ARGUMENT, "data options: no file is given");
     XFT_FAIL_IF(o->length < 2 || o->length >= TOKEN_LABEL, XFT_ERROR_INVALID_ARGUMENT,
                 "data options: length %u, must be at least 2", o->length);
@@ -367,7 +368,8 @@ static void copy_samples(const xft_dataset *from, const bool *picked, bool which
 }
 
 xft_status xft_dataset_split(xft_dataset *data, double fraction, uint64_t seed, xft_dataset **part) {
-    XFT_FAIL_IF(!data || !part, XFT_ERROR_INVALID_ARGUMENT, "xft_dataset_split: an argument is NULL");
+    XFT_FAIL_IF(!data, XFT_ERROR_INVALID_ARGUMENT, "xft_dataset_split: dataset is NULL");
+    XFT_NEED(part);
     *part = NULL;
     XFT_FAIL_IF(!(fraction > 0) || !(fraction < 1), XFT_ERROR_INVALID_ARGUMENT,
                 "xft_dataset_split: fraction %g, must lie between 0 and 1", fraction);

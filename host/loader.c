@@ -164,7 +164,9 @@ static xft_status take_batches(xft_loader *l) {
 }
 
 xft_status xft_loader_create(const xft_dataset *data, const xft_loader_options *o, xft_loader **loader) {
-    XFT_FAIL_IF(!data || !o || !loader, XFT_ERROR_INVALID_ARGUMENT, "xft_loader_create: an argument is NULL");
+    XFT_FAIL_IF(!data, XFT_ERROR_INVALID_ARGUMENT, "xft_loader_create: dataset is NULL");
+    XFT_FAIL_IF(!o, XFT_ERROR_INVALID_ARGUMENT, "xft_loader_create: options is NULL");
+    XFT_NEED(loader);
     *loader = NULL;
     XFT_FAIL_IF(!o->batch || !o->micro_batch, XFT_ERROR_INVALID_ARGUMENT,
                 "loader options: batch %u and micro_batch %u must be at least 1", o->batch, o->micro_batch);
@@ -274,7 +276,8 @@ static xft_status prepare_order(xft_loader *l, uint64_t epoch) {
 }
 
 xft_status xft_loader_next(xft_loader *l, const xft_batch **batches, uint32_t *count) {
-    XFT_FAIL_IF(!l || !batches || !count, XFT_ERROR_INVALID_ARGUMENT, "xft_loader_next: an argument is NULL");
+    XFT_FAIL_IF(!l, XFT_ERROR_INVALID_ARGUMENT, "xft_loader_next: loader is NULL");
+    XFT_NEED(batches, count);
     XFT_TRY(prepare_order(l, l->position / l->steps));
     uint32_t first = (uint32_t)(l->position % l->steps * l->options.batch), left = l->rows - first;
     if (left > l->options.batch) left = l->options.batch;

@@ -19,6 +19,8 @@ static struct {
     xft_generator *generator;
     xft_safetensors *file;
     xft_tokenizer *tokenizer;
+    xft_dataset *dataset;
+    xft_loader *loader;
     small_data data;
     char folder[256], path[300];
 } scene;
@@ -32,6 +34,21 @@ static xft_sampling sampling = {.new_tokens = 2};
 static xft_upcycle_options upcycling = {.num_experts = 4, .top_k = 3, .gate = XFT_GATE_XFT};
 static uint32_t shape[] = {4, 8, 1, 1}, lengths[] = {2, 2}, prompt[] = {1, 2};
 static const uint32_t *prompts[] = {prompt, prompt};
+
+static const char *files[1];
+static xft_data_options reading = {.files = files, .file_count = 1, .length = 32};
+static xft_loader_options loading = {.batch = 1, .micro_batch = 1};
+static xft_chat_message message = {XFT_ROLE_USER, "text", 4};
+
+static void write_samples(void) {
+    static char path[300];
+    snprintf(path, sizeof path, "%s/samples.jsonl", scene.folder);
+    files[0] = path;
+    FILE *file = fopen(path, "w");
+    cr_assert(file);
+    for (int i = 0; i < 2; i++) fputs("{\"prompt\": \"one\", \"completion\": \"two\"}\n", file);
+    cr_assert_eq(fclose(file), 0);
+}
 
 void refusals_open(void) {
     test_driver = (test_driver_settings){0};
@@ -56,11 +73,16 @@ void refusals_open(void) {
     OK(xft_checkpoint_save(scene.dense, scene.folder, &(xft_save_options){.dtype = XFT_F32}));
     snprintf(scene.path, sizeof scene.path, "%s/model.safetensors", scene.folder);
     OK(xft_safetensors_open(scene.path, &scene.file));
+    write_samples();
     OK(xft_tokenizer_load(XFT_TOKENIZER_ORACLE_DEFAULT "/gpt2", &scene.tokenizer));
+    OK(xft_dataset_load(scene.tokenizer, &reading, &scene.dataset));
+    OK(xft_loader_create(scene.dataset, &loading, &scene.loader));
 }
 
 void refusals_close(void) {
     xft_stream_destroy(scene.finished);
+    xft_loader_destroy(scene.loader);
+    xft_dataset_free(scene.dataset);
     xft_tokenizer_free(scene.tokenizer);
     xft_safetensors_close(scene.file);
     xft_generator_destroy(scene.generator);
@@ -97,6 +119,13 @@ void *right_pointer(const char *function, const char *argument, const char *type
         {NULL, NULL, "xft_safetensors *", scene.file},
         {NULL, NULL, "xft_stored_tensor *", xft_safetensors_at(scene.file, 0)},
         {NULL, NULL, "xft_tokenizer *", scene.tokenizer},
+        {NULL, NULL, "xft_dataset *", scene.dataset},
+        {NULL, NULL, "xft_loader *", scene.loader},
+        {NULL, NULL, "xft_data_options *", &reading},
+        {NULL, NULL, "xft_loader_options *", &loading},
+        {NULL, NULL, "xft_chat_message *", &message},
+        {"template_check", "name", NULL, "magicoder"},
+        {"template_prompt", "name", NULL, "magicoder"},
         {NULL, NULL, "xft_batch *", &scene.data.batch},
         {NULL, NULL, "xft_config *", &config},
         {NULL, NULL, "xft_router_config *", &router},
@@ -130,7 +159,8 @@ uint64_t right_number(const char *function, const char *argument) {
         const char *function, *argument;
         uint64_t value;
     } right[] = {
-        {NULL, "rank", 2}, {NULL, "count", 1}, {NULL, "tokens", 16}, {NULL, "length", 16}, {NULL, "bytes", 1 << 20},
+        {NULL, "rank", 2},    {NULL, "message_count", 1}, {NULL, "count", 1},
+        {NULL, "tokens", 16}, {NULL, "length", 16},       {NULL, "bytes", 1 << 20},
     };
     for (size_t i = 0; i < sizeof right / sizeof *right; i++)
         if (fits(right[i].function, function) && fits(right[i].argument, argument)) return right[i].value;
@@ -166,7 +196,9 @@ static struct {
     {"stream_timings", "ms", false},
     {"stream_timings", "names", false},
     {"stream_check_hazards", "barriers", false},
+    {"template_check", "stop", false},
     {"tokenizer_decode", "bytes", false},
+    {"inspect", "callbacks", false},
     /* absent for a reason that the header gives */
     {"config_write", "base", false},
     {"model_merge", "coefficients", false},
@@ -175,10 +207,14 @@ static struct {
     {"safetensors_write", "extra", false},
     {"safetensors_write", "source", false},
     {"tokenizer_parse", "config", false},
+    {"template_check", "name", false}, /* magicoder */
+    {"template_prompt", "name", false},
+    {"template_prompt", "begun", false},
     {"arena_create", "name", false},
     /* any number is one */
     {"arena_create", "bytes", false}, /* a limit */
     {"plan_fit", "bytes", false},
+    {"loader_seek", "position", false},
     {"stream_check_hazards", "without", false},
     /* how many there are behind a pointer, which a function has to believe */
     {"safetensors_write", "count", false},
@@ -187,6 +223,7 @@ static struct {
     {"tokenizer_parse", "config_bytes", false},
     {"tokenizer_encode", "bytes", false},
     {"tokenizer_decode", "count", false},
+    {"template_prompt", "message_count", false},
     {"trainer_step", "count", false},
 };
 
