@@ -220,3 +220,13 @@ Test(settings, sizes) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_expect_neq(xft_parse_bytes(bad[i], &bytes), XFT_OK, "%s", bad[i]);
 }
+
+Test(settings, nearest_words) {
+    const char *const words[] = {"train", "merge", "temperature"};
+    cr_expect_str_eq(xft_nearest("trian", words, 3), "train");
+    cr_expect_str_eq(xft_nearest("marge", words, 3), "merge");
+    cr_expect_str_eq(xft_nearest("temp", words, 3), "temperature");
+    cr_expect_null(xft_nearest("xyz", words, 3));
+    cr_expect_null(xft_nearest("", words, 3));
+    cr_expect_null(xft_nearest("train", words, 0));
+}

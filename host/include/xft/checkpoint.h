@@ -8,6 +8,7 @@
 #define XFT_CHECKPOINT_H
 
 #include "xft/model.h"
+#include "xft/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +22,11 @@ typedef struct xft_load_options {
 
 /* Text of folder/config.json, to be freed with free(). */
 XFT_API xft_status xft_checkpoint_config(const char *folder, char **json, xft_config *config);
+
+/* The ids that end an answer: eos_token_id of config.json and of generation_config.json (one id or a list), and the eos
+ * token of the tokenizer (NULL: not asked). ids: room for *count of them; *count becomes their number. */
+XFT_API xft_status xft_checkpoint_stops(const char *folder, const xft_tokenizer *tokenizer, uint32_t *ids,
+                                        uint32_t *count);
 
 /* Loads a folder onto a device. Refuses missing tensors, unexpected ones, other shapes, and values that are not finite,
  * with file and name. options may be NULL (f32). */

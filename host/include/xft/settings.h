@@ -133,7 +133,7 @@ XFT_API const xft_setting *xft_settings_find(const char *key);
 /* The default of a row in a stage, as text; "": none. */
 XFT_API const char *xft_setting_default(const xft_setting *setting, xft_stage stage, bool official);
 
-/* The one of `count` words that is nearest to `word` by edit distance; NULL when none is near. */
+/* The one of `count` words that begins with `word`, or is nearest to it by edit distance; NULL when none is near. */
 XFT_API const char *xft_nearest(const char *word, const char *const *words, uint32_t count);
 
 /* Bytes of "24GiB", "512MB", "1.5G" (G is GiB) or a plain number. */
