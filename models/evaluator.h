@@ -12,4 +12,8 @@ struct xft_evaluator {
     uint64_t loss_at;
 };
 
+/* The network of an evaluator before it has memory: for evaluators and for plans. */
+xft_network xft_evaluator_network(const xft_config *config, const xft_weights *weights, xft_dtype dtype,
+                                  uint32_t tokens, uint32_t sequences, bool logits, bool official);
+
 #endif

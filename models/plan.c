@@ -2,6 +2,7 @@
 #include "xft/plan.h"
 
 #include "error.h"
+#include "evaluator.h"
 #include "generator.h"
 #include "model.h"
 #include "trainer.h"
@@ -62,6 +63,25 @@ xft_status xft_plan_generation(const xft_config *config, xft_dtype dtype, const 
     if (status == XFT_OK) status = xft_generator_take(g, config, &weights, dtype, &room);
     if (status == XFT_OK) sum_up(&room, plan);
     xft_generator_destroy(g);
+    xft_weights_free(&weights);
+    free(parameters.list);
+    return status;
+}
+
+xft_status xft_plan_evaluation(const xft_config *config, xft_dtype dtype, uint32_t tokens, uint32_t sequences,
+                               const xft_device *device, xft_plan *plan) {
+    XFT_FAIL_IF(!config || !plan, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_evaluation: an argument is NULL");
+    xft_room room = {.device = device};
+    xft_parameters parameters = {0};
+    xft_weights weights = {0};
+    xft_network network = {0};
+    xft_status status = count_weights(config, false, dtype, &room, &parameters, &weights);
+    if (status == XFT_OK) {
+        network = xft_evaluator_network(config, &weights, dtype, tokens, sequences, false, false);
+        status = xft_network_take(&network, &room);
+    }
+    if (status == XFT_OK) sum_up(&room, plan);
+    xft_network_free(&network);
     xft_weights_free(&weights);
     free(parameters.list);
     return status;

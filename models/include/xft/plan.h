@@ -36,6 +36,10 @@ XFT_API xft_status xft_plan_training(const xft_config *config, xft_dtype dtype, 
 XFT_API xft_status xft_plan_generation(const xft_config *config, xft_dtype dtype, const xft_generator_options *options,
                                        const xft_device *device, xft_plan *plan);
 
+/* Model and evaluator. */
+XFT_API xft_status xft_plan_evaluation(const xft_config *config, xft_dtype dtype, uint32_t tokens, uint32_t sequences,
+                                       const xft_device *device, xft_plan *plan);
+
 /* One way of training that fits. */
 typedef struct xft_fit {
     uint32_t num_experts, top_k;

@@ -131,6 +131,10 @@ typedef struct xft_evaluator xft_evaluator;
 /* Forward passes without noise, with room for batches of `tokens` rows; `logits`: and for the logits of all rows. */
 XFT_API xft_status xft_evaluator_create(xft_model *model, uint32_t tokens, uint32_t sequences, bool logits,
                                         bool official, xft_evaluator **evaluator);
+/* The same for the weights that a trainer works on, in the merge stage the merged dense ones, without a copy of them:
+ * it sees each step that was queued before it runs. To be destroyed before the trainer. */
+XFT_API xft_status xft_trainer_evaluator(xft_trainer *trainer, uint32_t tokens, uint32_t sequences,
+                                         xft_evaluator **evaluator);
 XFT_API void xft_evaluator_destroy(xft_evaluator *evaluator);
 /* Sum of the cross-entropy over the labels of a batch, and their number; logits (may be NULL): [tokens,V]. Waits. */
 XFT_API xft_status xft_evaluator_run(xft_evaluator *evaluator, const xft_batch *batch, double *loss_sum,
