@@ -558,8 +558,7 @@ static xft_status finish(xft_run_job *job) {
     drop_trainer(job);
     xft_status status = XFT_OK;
     if (job->o.stage == XFT_RUN_MERGE) status = xft_model_merge(job->model, XFT_MERGE_LEARNED, NULL, -1, &dense);
-    xft_save_options options = {
-        .dtype = job->stored, .shard_size = job->o.shard_size, .carry = job->o.model, .callbacks = &job->callbacks};
+    xft_save_options options = xft_run_save_options(job);
     if (status == XFT_OK) status = xft_checkpoint_save(dense ? dense : job->model, job->o.output, &options);
     xft_model_destroy(dense);
     if (status != XFT_OK) return status;

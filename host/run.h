@@ -29,7 +29,6 @@ typedef struct xft_run_saved {
 typedef struct xft_run_job {
     xft_run_options o; /* with defaults filled in */
     xft_config config; /* of the model to start from */
-    xft_dtype stored;  /* of the finished model's files */
     json_t *settings;  /* all that is to be the same after a resume, and what is not */
     json_t *inputs;    /* fingerprints */
     int lock;          /* the folder, held while the run lasts */
@@ -67,6 +66,8 @@ xft_status xft_run_settings_make(xft_run_job *job);
 /* Refuses to go on with a run that has other settings or inputs; `state` is a state.json or run.json. */
 xft_status xft_run_settings_compare(const xft_run_job *job, const json_t *state);
 xft_train_options xft_run_train_options(const xft_run_job *job);
+/* How the finished model is saved. */
+xft_save_options xft_run_save_options(const xft_run_job *job);
 const char *xft_run_stage_word(xft_run_stage stage);
 
 /* ---- Files of a run (run_files.c) ---- */

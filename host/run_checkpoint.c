@@ -363,7 +363,7 @@ static xft_status state_size(xft_trainer *trainer, uint64_t *bytes) {
 xft_status xft_run_check_space(const xft_run_job *job) {
     const xft_run_options *o = &job->o;
     xft_save_options options = checkpoint_options(job);
-    xft_save_options final = {.dtype = job->stored, .carry = o->model};
+    xft_save_options final = xft_run_save_options(job);
     uint64_t one, state, result;
     XFT_TRY(xft_checkpoint_size(job->model, &options, &one));
     XFT_TRY(xft_checkpoint_size(job->model, &final, &result)); /* merge: the dense model is smaller */

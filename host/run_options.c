@@ -70,7 +70,6 @@ xft_status xft_run_options_take(xft_run_job *job, const xft_run_options *options
     char *json;
     XFT_TRY(xft_checkpoint_config(o->model, &json, &job->config));
     free(json);
-    job->stored = o->save_dtype ? *o->save_dtype : job->config.dtype;
     if (!o->length) o->length = job->config.max_positions < 1024 ? job->config.max_positions : 1024;
     if (!o->batch) o->batch = 64;
     if (!o->micro_batch) o->micro_batch = 8;
@@ -100,6 +99,15 @@ xft_train_options xft_run_train_options(const xft_run_job *job) {
                                .seed = o->seed,
                                .callbacks = &job->callbacks,
                                .max_skipped = o->max_skipped};
+}
+
+xft_save_options xft_run_save_options(const xft_run_job *job) {
+    const xft_run_options *o = &job->o;
+    return (xft_save_options){.dtype = o->save_dtype ? *o->save_dtype : job->config.dtype,
+                              .like = !o->save_dtype,
+                              .shard_size = o->shard_size,
+                              .carry = o->model,
+                              .callbacks = &job->callbacks};
 }
 
 /* ---- Settings as JSON ---- */
@@ -167,7 +175,7 @@ xft_status xft_run_settings_make(xft_run_job *job) {
         {"router_every", integer(o->router_every)},
         {"keep", integer(o->keep)},
         {"keep_best", json_boolean(o->keep_best)},
-        {"save_dtype", json_string(xft_dtype_name(job->stored))},
+        {"save_dtype", json_string(o->save_dtype ? xft_dtype_name(*o->save_dtype) : "base")},
         {"shard_size", integer(o->shard_size)},
         {"lambda", merge ? json_real(o->lambda ? *o->lambda : (double)job->config.shared_expert_weight) : json_null()},
     };

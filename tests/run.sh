@@ -262,6 +262,11 @@ suite_data() {
     criterion data "$build/tests/xft_test_data"
 }
 
+suite_run() {
+    begin "training runs in folders"
+    XFT_TEST_DEVICE=opencl criterion run "$build/tests/xft_test_run" || failures=$((failures + 1))
+}
+
 suites="
 format
 gradients
@@ -274,6 +279,7 @@ oracle
 models
 learning
 tokenizer
+run
 data
 command
 pipeline
