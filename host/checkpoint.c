@@ -425,8 +425,7 @@ static xft_status put_in_place(const char *from, const char *folder) {
 }
 
 xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const xft_save_options *options) {
-    XFT_FAIL_IF(!model || !folder, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_checkpoint_save: model and folder must not be NULL");
+    XFT_NEED(model, folder);
     char *temporary;
     XFT_TRY(xft_make_folder(folder));
     if (asprintf(&temporary, "%s/model.tmp-%ld", folder, (long)getpid()) < 0)
@@ -445,7 +444,7 @@ xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const
 }
 
 xft_status xft_checkpoint_size(const xft_model *model, const xft_save_options *options, uint64_t *bytes) {
-    XFT_FAIL_IF(!model || !bytes, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_size: model and bytes must not be NULL");
+    XFT_NEED(model, bytes);
     save_request r;
     XFT_TRY(describe(model, options ? options : &(xft_save_options){0}, &r));
     *bytes = r.total;

@@ -614,7 +614,7 @@ static void release(xft_run_job *job) {
 }
 
 xft_status xft_run(const xft_run_options *options, xft_run_result *result) {
-    XFT_FAIL_IF(!options, XFT_ERROR_INVALID_ARGUMENT, "xft_run: options must not be NULL");
+    XFT_NEED(options);
     xft_run_job job = {.lock = -1, .log = -1, .progress = xft_run_beginning};
     job.callbacks = (xft_callbacks){.user = &job, .log = pass_log, .progress = pass_progress};
     bool done = false;
@@ -634,7 +634,7 @@ xft_status xft_run(const xft_run_options *options, xft_run_result *result) {
 }
 
 xft_status xft_run_find(const char *output, xft_run_state *state, uint64_t *step) {
-    XFT_FAIL_IF(!output || !state, XFT_ERROR_INVALID_ARGUMENT, "xft_run_find: output and state must not be NULL");
+    XFT_NEED(output, state);
     json_t *run;
     xft_run_saved saved;
     *state = XFT_RUN_NONE;

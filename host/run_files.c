@@ -219,7 +219,7 @@ static xft_status mix_folder(hash *h, const char *folder) {
 }
 
 xft_status xft_fingerprint(const char *path, char hex[33]) {
-    XFT_FAIL_IF(!path || !hex, XFT_ERROR_INVALID_ARGUMENT, "xft_fingerprint: path and hex must not be NULL");
+    XFT_NEED(path, hex);
     struct stat s;
     hash h = {1, 2};
     XFT_FAIL_IF(stat(path, &s) != 0, XFT_ERROR_IO, "%s: %s", path, strerror(errno));

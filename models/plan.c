@@ -70,7 +70,8 @@ xft_status xft_plan_generation(const xft_config *config, xft_dtype dtype, const 
 
 xft_status xft_plan_evaluation(const xft_config *config, xft_dtype dtype, uint32_t tokens, uint32_t sequences,
                                const xft_device *device, xft_plan *plan) {
-    XFT_FAIL_IF(!config || !plan, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_evaluation: an argument is NULL");
+    XFT_NEED(config, plan);
+    XFT_TRY(xft_batch_room_check("xft_plan_evaluation", tokens, sequences));
     xft_room room = {.device = device};
     xft_parameters parameters = {0};
     xft_weights weights = {0};

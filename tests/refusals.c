@@ -159,8 +159,8 @@ uint64_t right_number(const char *function, const char *argument) {
         const char *function, *argument;
         uint64_t value;
     } right[] = {
-        {NULL, "rank", 2},    {NULL, "message_count", 1}, {NULL, "count", 1},
-        {NULL, "tokens", 16}, {NULL, "length", 16},       {NULL, "bytes", 1 << 20},
+        {NULL, "rank", 2},      {NULL, "message_count", 1}, {NULL, "count", 1},       {NULL, "tokens", 16},
+        {NULL, "sequences", 1}, {NULL, "length", 16},       {NULL, "bytes", 1 << 20},
     };
     for (size_t i = 0; i < sizeof right / sizeof *right; i++)
         if (fits(right[i].function, function) && fits(right[i].argument, argument)) return right[i].value;
@@ -199,11 +199,14 @@ static struct {
     {"template_check", "stop", false},
     {"tokenizer_decode", "bytes", false},
     {"inspect", "callbacks", false},
+    {"run", "result", false},
+    {"run_find", "step", false},
     /* absent for a reason that the header gives */
     {"config_write", "base", false},
     {"model_merge", "coefficients", false},
     {"plan_training", "device", false},
     {"plan_generation", "device", false},
+    {"plan_evaluation", "device", false},
     {"safetensors_write", "extra", false},
     {"safetensors_write", "source", false},
     {"tokenizer_parse", "config", false},
