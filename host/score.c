@@ -184,7 +184,8 @@ static xft_status sum_up(const work *w, const xft_score_options *o, xft_score *s
     for (int i = 0; i < XFT_PASS_AT_COUNT; i++) {
         if (score->k[i] > fewest) score->k[i] = 0;
         for (uint32_t p = 0; p < problems && score->k[i]; p++)
-            if (n[p] > 0) score->pass_at[i] += xft_pass_at_k(n[p], c[p], score->k[i]) / score->problems;
+            if (n[p] > 0) score->pass_at[i] += xft_pass_at_k(n[p], c[p], score->k[i]);
+        score->pass_at[i] /= score->problems;
     }
     free(n);
     return XFT_OK;

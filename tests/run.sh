@@ -267,6 +267,11 @@ suite_run() {
     XFT_TEST_DEVICE=opencl criterion run "$build/tests/xft_test_run" || failures=$((failures + 1))
 }
 
+suite_eval() {
+    begin "eval: problems, samples, programs in the sandbox, pass@k (PoCL)"
+    XFT_TEST_DEVICE=opencl criterion eval "$build/tests/xft_test_eval" || failures=$((failures + 1))
+}
+
 suites="
 format
 gradients
@@ -283,6 +288,7 @@ run
 data
 command
 pipeline
+eval
 embed
 "
 if [ -n "$only_suite" ]; then
