@@ -220,9 +220,8 @@ static xft_status check_ids(const reader *r, const uint32_t *tokens, size_t coun
 }
 
 /* Cuts the sample that begins at `begin`, and drops it when no label is left. */
-static xft_status finish_sample(reader *r, size_t begin, xft_skip_reason skipped) {
+static xft_status finish_sample(reader *r, size_t begin) {
     xft_dataset *data = r->data;
-    xft_data_counts *c = &data->counts;
     XFT_TRY(check_memory(data));
     uint32_t *tokens = (uint32_t *)(void *)data->tokens.data + begin;
     size_t count = data->tokens.size / sizeof *tokens - begin;
@@ -230,14 +229,13 @@ static xft_status finish_sample(reader *r, size_t begin, xft_skip_reason skipped
     bool cut = count > data->length;
     if (cut) count = data->length;
     for (size_t i = 0; i < count && r->options->train_on_prompt; i++) tokens[i] |= TOKEN_LABEL;
-    if (skipped == XFT_SKIP_REASON_COUNT && !count_labels(tokens, (uint32_t)count)) skipped = XFT_SKIP_NO_LABEL;
-    if (skipped != XFT_SKIP_REASON_COUNT) {
-        c->skipped[skipped]++;
-        count = 0;
+    if (!count_labels(tokens, (uint32_t)count)) {
+        data->counts.skipped[XFT_SKIP_NO_LABEL]++;
+        data->tokens.size = begin * sizeof *tokens;
+        return XFT_OK;
     }
+    data->counts.truncated += cut;
     data->tokens.size = (begin + count) * sizeof *tokens;
-    if (!count) return XFT_OK;
-    c->truncated += cut;
     end_sample(data);
     XFT_FAIL_IF(data->starts.size / sizeof(uint64_t) > UINT32_MAX - 1u, XFT_ERROR_UNSUPPORTED, "more than %u samples",
                 UINT32_MAX - 2u);
@@ -248,7 +246,9 @@ static xft_status read_line(reader *r, const json_t *object) {
     size_t begin = r->data->tokens.size / sizeof(uint32_t);
     xft_skip_reason skipped = XFT_SKIP_REASON_COUNT;
     XFT_TRY(read_object(r, object, &skipped));
-    return finish_sample(r, begin, skipped);
+    if (skipped == XFT_SKIP_REASON_COUNT) return finish_sample(r, begin);
+    r->data->counts.skipped[skipped]++;
+    return XFT_OK;
 }
 
 static xft_status read_lines(reader *r, const char *path, xft_jsonl *file) {

@@ -3,6 +3,8 @@
  * text, and also a list of ids. `xft_fuzz_tokenizer --seeds FOLDER` writes inputs to begin with.
  *
  * Checked beside the sanitizers: ids lie in the vocabulary, decodings are UTF-8 that encodes again. */
+#include "input.h"
+
 #include "xft/tokenizer.h"
 
 #include <dirent.h>
@@ -10,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 #define ORACLE XFT_TESTS "/oracle_tokenizer"
@@ -52,10 +53,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     visit(ORACLE "/components", seeds);
     if (tokenizer_count == 0 || seeds) exit(seeds == NULL);
     return 0;
-}
-
-static void require(bool holds) {
-    if (!holds) abort();
 }
 
 static void decode(const xft_tokenizer *t, const uint32_t *ids, size_t count) {
