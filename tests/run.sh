@@ -247,6 +247,30 @@ suite_pipeline() {
     XFT_TEST_DEVICE=opencl criterion pipeline "$build/tests/xft_test_pipeline" || failures=$((failures + 1))
 }
 
+# Plan, allocator, and the growth of the peak resident memory over what the driver takes for itself, a process for each
+# measurement. The first run of each fills the caches of kernels: compilers take memory, too.
+memory_on() {
+    [ "$2" = full ] || [ -n "$only_device" ] || return 0
+    local stage small large
+    begin "memory on $1"
+    for stage in sft moe merge decode; do
+        for size in small large; do
+            "$build/tests/xft_memory" "$3" $stage $size >/dev/null
+            declare $size="$("$build/tests/xft_memory" "$3" $stage $size)"
+        done
+        check "$stage" awk -v what="$stage" -v text="$small $large" 'BEGIN {
+            if (split(text, n, " ") != 6) { print "no measurement"; exit 1 }
+            driver = n[3] - n[1]; growth = n[6] - driver; MiB = 1024 * 1024
+            printf "%-7s planned %7.1f MiB, allocator %+.2f%%, resident +%.1f MiB (%+.1f%%) over the driver'"'"'s %.1f\n",
+                what, n[4] / MiB, 100 * (n[5] / n[4] - 1), growth / MiB, 100 * (growth / n[4] - 1), driver / MiB
+            exit n[5] > 1.02 * n[4] || n[5] < 0.98 * n[4] || growth > 1.1 * n[4] || growth < 0.9 * n[4]
+        }' || failures=$((failures + 1))
+    done
+    [ "$failures" = 0 ]
+}
+
+suite_memory() { each_device memory_on; }
+
 suite_tokenizer() {
     begin "tokenizer: ids and decodings of every family, files to refuse, speed (no device)"
     criterion tokenizer "$build/tests/xft_test_tokenizer"
@@ -282,6 +306,7 @@ watched
 files
 oracle
 models
+memory
 learning
 tokenizer
 run
