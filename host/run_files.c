@@ -196,7 +196,10 @@ static bool ends_with(const char *name, const char *end) {
 }
 
 static bool belongs_to_model(const char *name) {
-    if (!strcmp(name, "run.json") || !strcmp(name, "pipeline.json") || !strcmp(name, "scores.json")) return false;
+    static const char *const accounts[] = {"run.json",  "stage.json",    "merge.json",
+                                           "eval.json", "pipeline.json", "scores.json"}; /* of how it was made */
+    for (size_t i = 0; i < sizeof accounts / sizeof *accounts; i++)
+        if (!strcmp(name, accounts[i])) return false;
     return ends_with(name, ".json") || ends_with(name, ".safetensors") || !strcmp(name, "merges.txt") ||
            !strcmp(name, "tokenizer.model");
 }

@@ -201,6 +201,10 @@ static struct {
     {"inspect", "callbacks", false},
     {"run", "result", false},
     {"run_find", "step", false},
+    {"stage_run", "options", false},
+    {"stage_run", "result", false},
+    {"stage_plan", "options", false},
+    {"pipeline_run", "options", false},
     /* absent for a reason that the header gives */
     {"config_write", "base", false},
     {"model_merge", "coefficients", false},

@@ -1,0 +1,317 @@
+/* Suite `pipeline`: the whole of XFT on a tiny model, stopped everywhere, changed everywhere. On XFT_TEST_DEVICE. */
+#include "small_model.h"
+#include "small_run.h"
+
+#include "xft/checkpoint.h"
+#include "xft/pipeline.h"
+#include "xft/safetensors.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OK(call) cr_assert_eq(call, XFT_OK, "%s: %s", #call, xft_error())
+
+static char folder[200];
+static xft_device *device;
+
+static void setup(void) {
+    const char *name = getenv("XFT_TEST_DEVICE");
+    snprintf(folder, sizeof folder, "%s/xft-pipeline-XXXXXX", P_tmpdir);
+    cr_assert(mkdtemp(folder));
+    OK(xft_device_open(name ? name : "opencl", NULL, &device));
+    OK(small_run_make(device, folder));
+}
+static void cleanup(void) {
+    char command[300];
+    xft_device_counters alive;
+    xft_device_get_counters(device, &alive);
+    cr_expect_eq(alive.buffers, 0, "%llu buffers are alive", (unsigned long long)alive.buffers);
+    xft_device_close(device);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    cr_expect_eq(system(command), 0);
+}
+TestSuite(pipeline, .init = setup, .fini = cleanup, .timeout = 300);
+
+static const char *at(const char *name) {
+    return small_run_path(folder, name);
+}
+
+static bool there(const char *name) {
+    return access(at(name), F_OK) == 0;
+}
+
+static json_t *json_of(const char *name) {
+    json_error_t error;
+    json_t *o = json_load_file(at(name), 0, &error);
+    cr_assert(o, "%s: %s", name, error.text);
+    return o;
+}
+
+static double number(const json_t *o, const char *key) {
+    cr_assert(json_is_number(json_object_get(o, key)), "no number %s", key);
+    return json_number_value(json_object_get(o, key));
+}
+
+static xft_settings *settings_for(const char *output) {
+    char yaml[2000];
+    xft_settings *settings;
+    snprintf(yaml, sizeof yaml,
+             "model: %s\noutput: %s\ndevice: %s\ndata: [%s]\neval_data: [%s]\n"
+             "length: 24\nbatch: 6\nmicro_batch: 4\nmax_steps: 6\nlr: 3e-3\nsave_every: 2\neval_every: 3\n"
+             "upcycle: {experts: 4, top_k: 2}\nmerge: {lr: 0.1, max_steps: 6}\n",
+             at("dense"), at(output), xft_device_get_info(device)->id, at("data.jsonl"), at("eval.jsonl"));
+    OK(xft_settings_create(&settings));
+    OK(xft_settings_parse(settings, yaml, strlen(yaml), "test.yaml"));
+    return settings;
+}
+
+/* What a pipeline did: names of its parts in order, with a + for each that ran. */
+typedef struct story {
+    char text[600];
+    uint32_t events, stop_at; /* steps and progress; 0: never */
+    char reason[300];         /* why the part that began last did */
+} story;
+
+static bool tell_part(void *user, const xft_part_event *event) {
+    story *s = user;
+    if (event->status == XFT_PART_STARTED) snprintf(s->reason, sizeof s->reason, "%s", event->why);
+    if (event->status == XFT_PART_STARTED && event->stage != XFT_STAGE_RUN) return true;
+    snprintf(s->text + strlen(s->text), sizeof s->text - strlen(s->text), "%s%s ", event->name,
+             event->status == XFT_PART_DONE ? "+" : "");
+    return true;
+}
+
+static bool tell_event(void *user, const xft_run_event *event) {
+    story *s = user;
+    if (event->kind == XFT_RUN_EVENT_STEP) s->events++;
+    return !s->stop_at || s->events < s->stop_at;
+}
+
+static bool tell_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    story *s = user;
+    (void)what;
+    (void)done;
+    (void)total;
+    s->events++;
+    return !s->stop_at || s->events < s->stop_at;
+}
+
+static xft_status run(const xft_settings *settings, story *s) {
+    *s = (story){.stop_at = s->stop_at};
+    return xft_pipeline_run(
+        settings, &(xft_pipeline_options){.device = device, .user = s, .part = tell_part, .event = tell_event});
+}
+
+static const char everything[] = "sft+ upcycled+ moe+ merged+ uniform+ eval/base+ eval/sft+ eval/moe+ eval/uniform+ "
+                                 "eval/merged+ ";
+static const char nothing[] = "sft upcycled moe merged uniform eval/base eval/sft eval/moe eval/uniform eval/merged "
+                              "";
+
+static void expect_same_file(const char *a, const char *b, const char *name) {
+    char command[1500], first[700], second[700];
+    snprintf(first, sizeof first, "%s/%s", at(a), name);
+    snprintf(second, sizeof second, "%s/%s", at(b), name);
+    snprintf(command, sizeof command, "cmp %s %s", first, second);
+    cr_expect_eq(system(command), 0, "%s and %s differ in %s", a, b, name);
+}
+
+/* Same names, shapes and formats. */
+static void expect_same_layout(const char *a, const char *b) {
+    char path[2][700];
+    xft_safetensors *x, *y;
+    snprintf(path[0], sizeof *path, "%s/model.safetensors", at(a));
+    snprintf(path[1], sizeof *path, "%s/model.safetensors", at(b));
+    OK(xft_safetensors_open(path[0], &x));
+    OK(xft_safetensors_open(path[1], &y));
+    cr_expect_eq(xft_safetensors_count(x), xft_safetensors_count(y));
+    for (uint32_t i = 0; i < xft_safetensors_count(x); i++) {
+        const xft_stored_tensor *s = xft_safetensors_at(x, i), *t = xft_safetensors_find(y, s->name);
+        cr_assert(t, "%s", s->name);
+        cr_expect(s->dtype == t->dtype && s->rank == t->rank && !memcmp(s->shape, t->shape, sizeof s->shape), "%s",
+                  s->name);
+    }
+    xft_safetensors_close(x);
+    xft_safetensors_close(y);
+}
+
+Test(pipeline, whole_then_nothing_then_what_changed) {
+    xft_settings *settings = settings_for("out");
+    story s = {0};
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, everything);
+
+    /* what is there */
+    expect_same_layout("dense", "out/sft");
+    expect_same_layout("dense", "out/merged");
+    expect_same_layout("dense", "out/uniform");
+    expect_same_file("dense", "out/merged", "config.json");
+    expect_same_file("dense", "out/merged", "tokenizer.json");
+    expect_same_file("dense", "out/sft", "config.json");
+    json_t *scores = json_of("out/scores.json"), *merge = json_of("out/merged/merge.json");
+    const json_t *loss = json_object_get(merge, "loss"), *rows = json_object_get(scores, "scores");
+    cr_expect_eq(json_array_size(rows), 5);
+    double of[5];
+    for (size_t i = 0; i < 5; i++) of[i] = number(json_array_get(rows, i), "loss");
+    cr_expect_lt(of[1], of[0], "sft %g, base %g", of[1], of[0]);
+    cr_expect_lt(of[2], of[0], "moe %g, base %g", of[2], of[0]);
+    cr_expect_float_eq(number(loss, "uniform"), of[3], 1e-5);
+    cr_expect_float_eq(number(loss, "mixed"), of[4], 1e-5);
+    cr_expect_gt(number(merge, "most_moved"), 0.05);
+    cr_expect(!there("out/merged.part") && !there("out/moe.part"));
+    json_decref(scores);
+    json_decref(merge);
+
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, nothing, "%s", s.reason);
+
+    /* another learning rate of the merge: that part, and what depends on it */
+    OK(xft_settings_set(settings, "merge.lr", "0.2"));
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, "sft upcycled moe merged+ uniform eval/base eval/sft eval/moe eval/uniform eval/merged+ "
+                             "");
+    /* what only concerns the process changes nothing */
+    OK(xft_settings_set(settings, "save_every", "3"));
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, nothing);
+    /* a lost output is made again, with the same bits: what depends on it stays */
+    cr_assert_eq(unlink(at("out/upcycled/model.safetensors")), 0);
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, "sft upcycled+ moe merged uniform eval/base eval/sft eval/moe eval/uniform eval/merged "
+                             "");
+    /* other evaluation data */
+    FILE *f = fopen(at("eval.jsonl"), "a");
+    cr_assert(f && fputs("{\"prompt\":\"a\",\"completion\":\"bcd\"}\n", f) >= 0 && !fclose(f));
+    OK(xft_settings_set(settings, "stages", "eval"));
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, "eval/base+ eval/sft+ eval/moe+ eval/uniform+ eval/merged+ ");
+    cr_expect(strstr(s.reason, "inputs changed: eval_data"), "%s", s.reason);
+    xft_settings_destroy(settings);
+}
+
+/* Steps of 3 trained stages and progress of everything: stopped at one event after another, it goes on each time. */
+Test(pipeline, stopped_in_every_stage) {
+    xft_settings *whole = settings_for("whole"), *parts = settings_for("parts");
+    story s = {0};
+    OK(xft_settings_set(whole, "stages", "upcycle"));
+    OK(xft_settings_set(whole, "stages", "tune"));
+    OK(xft_settings_set(whole, "stages", "merge"));
+    OK(xft_settings_set(parts, "stages", "upcycle"));
+    OK(xft_settings_set(parts, "stages", "tune"));
+    OK(xft_settings_set(parts, "stages", "merge"));
+    OK(run(whole, &s));
+    uint32_t stops = 0;
+    for (uint32_t i = 0; i < 40; i++) {
+        s = (story){.stop_at = 3 + 40 * (i % 4)};
+        xft_callbacks callbacks = {.user = &s, .progress = tell_progress};
+        xft_status status = xft_pipeline_run(
+            parts, &(xft_pipeline_options){
+                       .device = device, .user = &s, .part = tell_part, .event = tell_event, .callbacks = &callbacks});
+        if (status == XFT_OK) break;
+        cr_assert_eq(status, XFT_ERROR_CANCELLED, "%s", xft_error());
+        json_t *summary = json_of("parts/pipeline.json");
+        cr_expect_str_eq(json_string_value(json_object_get(summary, "status")), "stopped");
+        json_decref(summary);
+        stops++;
+    }
+    cr_expect(stops >= 3, "%u stops", stops);
+    s = (story){0};
+    OK(run(parts, &s));
+    expect_same_file("whole", "parts", "moe/model.safetensors");
+    expect_same_file("whole", "parts", "merged/model.safetensors");
+    expect_same_file("whole", "parts", "uniform/model.safetensors");
+    xft_settings_destroy(whole);
+    xft_settings_destroy(parts);
+}
+
+/* Data that changed while there is an earlier output: that one stays until the new one is complete. */
+Test(pipeline, earlier_output_stays) {
+    xft_settings *settings = settings_for("out");
+    story s = {0};
+    OK(xft_settings_set(settings, "stages", "sft"));
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, "sft+ ");
+    char command[900];
+    snprintf(command, sizeof command, "cp -r %s %s", at("out/sft"), at("before"));
+    cr_assert_eq(system(command), 0);
+    OK(xft_settings_set(settings, "sft.lr", "1e-3"));
+    s.stop_at = 2;
+    cr_expect_eq(run(settings, &s), XFT_ERROR_CANCELLED);
+    cr_expect_str_eq(s.reason, "settings changed: lr");
+    expect_same_file("before", "out/sft", "model.safetensors");
+    cr_expect(there("out/sft.part"));
+    s.stop_at = 0;
+    OK(run(settings, &s));
+    cr_expect_str_eq(s.text, "sft+ ");
+    cr_expect_str_eq(s.reason, "goes on");
+    snprintf(command, sizeof command, "cmp -s %s/model.safetensors %s/model.safetensors", at("before"), at("out/sft"));
+    cr_expect_neq(system(command), 0);
+    xft_settings_destroy(settings);
+}
+
+/* ---- Stages by themselves ---- */
+
+Test(pipeline, single_stages) {
+    xft_settings *settings = settings_for("moe-made");
+    xft_stage_result r;
+    OK(xft_stage_run(settings, XFT_STAGE_UPCYCLE, &(xft_stage_options){.device = device}, &r));
+    cr_expect(there("moe-made/base_config.json"));
+    xft_stage_options o = {.model = at("moe-made"), .output = at("given"), .device = device};
+    OK(xft_settings_set(settings, "merge_kind", "given"));
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
+    FILE *f = fopen(at("alpha.json"), "w");
+    cr_assert(f && fputs("[[0.5, 0.25, 0.25], [1, 0, 0]]", f) >= 0 && !fclose(f));
+    OK(xft_settings_set(settings, "coefficients", at("alpha.json")));
+    OK(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r));
+    cr_expect_float_eq(r.most_moved, 2.0 / 3, 1e-6);
+    /* experts are equal: every mixture is the base */
+    expect_same_layout("dense", "given");
+    cr_expect_float_eq(r.loss_mixed, r.loss_shared, 1e-6);
+    xft_stage_result base;
+    OK(xft_stage_run(settings, XFT_STAGE_EVAL, &(xft_stage_options){.device = device, .output = at("scores")}, &base));
+    cr_expect_float_eq(r.loss_mixed, base.loss, 1e-6);
+    cr_expect_float_eq(base.perplexity, exp(base.loss), 1e-9);
+    cr_expect(there("scores/eval.json"));
+    f = fopen(at("alpha.json"), "w");
+    cr_assert(f && fputs("[[0.5, -0.25, 0.25], [1, 0, 0]]", f) >= 0 && !fclose(f));
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_FORMAT);
+    cr_expect(strstr(xft_error(), "alpha.json: layer 0, coefficient 1"), "%s", xft_error());
+    /* wrong kinds of model */
+    o.model = at("dense");
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_TUNE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
+    o.output = at("dense");
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_UPCYCLE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
+    cr_expect(strstr(xft_error(), "own folder"), "%s", xft_error());
+    xft_settings_destroy(settings);
+}
+
+Test(pipeline, plans) {
+    xft_settings *settings = settings_for("out");
+    xft_stage_options o = {.device = device};
+    xft_stage_needs sft, tune, merge, upcycle, eval;
+    OK(xft_stage_plan(settings, XFT_STAGE_SFT, &o, &sft));
+    OK(xft_stage_plan(settings, XFT_STAGE_TUNE, &o, &tune)); /* of the dense model: as if upcycled */
+    OK(xft_stage_plan(settings, XFT_STAGE_MERGE, &o, &merge));
+    OK(xft_stage_plan(settings, XFT_STAGE_UPCYCLE, &o, &upcycle));
+    OK(xft_stage_plan(settings, XFT_STAGE_EVAL, &o, &eval));
+    cr_expect(sft.fits && sft.plan.gradients && sft.plan.optimizer && !*sft.advice);
+    cr_expect_gt(tune.plan.total, sft.plan.total);
+    cr_expect_gt(upcycle.plan.total, upcycle.plan.weights / 2);
+    cr_expect_gt(merge.plan.weights, upcycle.plan.weights / 2);
+    cr_expect(eval.plan.total < sft.plan.total && !eval.plan.gradients);
+    cr_expect_gt(tune.disk, upcycle.disk);
+    /* what cannot fit is refused with numbers, and nothing is written */
+    OK(xft_settings_set(settings, "sft.length", "64"));
+    OK(xft_settings_set(settings, "sft.batch", "65536"));
+    OK(xft_settings_set(settings, "sft.micro_batch", "4096"));
+    xft_stage_needs huge;
+    OK(xft_stage_plan(settings, XFT_STAGE_SFT, &o, &huge));
+    cr_expect_gt(huge.plan.total, sft.plan.total * 50);
+    xft_settings_destroy(settings);
+}
