@@ -179,8 +179,12 @@ static xft_status open_device(xft_run_job *job) {
         job->own_device = status == XFT_OK;
     }
     free(choices);
-    if (status != XFT_OK || !was) return status;
+    if (status != XFT_OK) return status;
     const xft_device_info *info = xft_device_get_info(job->device);
+    if (info->device_class == XFT_CLASS_CPU)
+        xft_log(&job->callbacks, XFT_LOG_WARNING, "%s is a CPU (%s): training is many times slower than on a GPU",
+                info->id, info->name);
+    if (!was) return XFT_OK;
     const char *driver = json_string_value(json_object_get(was, "driver"));
     bool same = name && !strcmp(name, info->name);
     XFT_FAIL_IF(!same && any && !o->opened, XFT_ERROR_NO_DEVICE,

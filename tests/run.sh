@@ -279,6 +279,10 @@ suite_tokenizer() {
 suite_command() {
     begin "settings (no device)"
     criterion settings "$build/tests/xft_test_settings" || failures=$((failures + 1))
+    begin "the command"
+    tests/command.sh "$build" 2>&1 | tee "$logs/command.log"
+    [ "${PIPESTATUS[0]}" = 0 ] || failures=$((failures + 1))
+    sed -nE 's/^command: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$logs/command.log" >>"$synthesis"
 }
 
 suite_data() {

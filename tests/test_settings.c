@@ -230,3 +230,33 @@ Test(settings, nearest_words) {
     cr_expect_null(xft_nearest("", words, 3));
     cr_expect_null(xft_nearest("train", words, 0));
 }
+
+/* Section 5 of the method: DeepSeek-Coder-1.3B with Evol-Instruct. */
+Test(settings, the_recipe_of_the_paper) {
+    static const struct {
+        xft_stage stage;
+        double lr, warmup, epochs;
+    } rows[] = {{XFT_STAGE_SFT, 5e-5, 625, 5}, {XFT_STAGE_TUNE, 5e-5, 500, 4}, {XFT_STAGE_MERGE, 0, 125, 1}};
+    xft_settings *s = NULL;
+    cr_assert_eq(xft_settings_create(&s), XFT_OK);
+    cr_assert_eq(xft_settings_load(s, XFT_RECIPES "/deepseek-coder-1.3b.yaml"), XFT_OK, "%s", xft_error());
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const xft_values v = resolved(s, rows[i].stage);
+        if (rows[i].lr > 0) cr_expect_eq(v.lr, rows[i].lr);
+        cr_expect_eq(v.warmup, rows[i].warmup);
+        cr_expect_eq(v.epochs, rows[i].epochs);
+        cr_expect_eq(v.batch, 64);
+        cr_expect_eq(v.length, 1024);
+        cr_expect_eq(v.max_norm, 0);
+        cr_expect_eq(v.optimizer, XFT_ADAFACTOR);
+        cr_expect_eq(v.schedule, XFT_SCHEDULE_LINEAR);
+        cr_expect_eq(v.precision, XFT_PRECISION_STOCHASTIC);
+    }
+    cr_expect_eq(resolved(s, XFT_STAGE_UPCYCLE).experts, 8);
+    cr_expect_eq(resolved(s, XFT_STAGE_UPCYCLE).top_k, 6);
+    cr_expect_eq(resolved(s, XFT_STAGE_MERGE).lambda, 0.75);
+    cr_expect_eq(resolved(s, XFT_STAGE_EVAL).max_new_tokens, 512);
+    cr_expect_eq(xft_settings_set(s, "compat", "official"), XFT_OK);
+    cr_expect_eq(resolved(s, XFT_STAGE_MERGE).lr, 1e-5);
+    xft_settings_destroy(s);
+}

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "xft/callbacks.h"
+#include "xft/run.h"
 #include "xft/settings.h"
 
 /* Exit codes; 128 + SIGINT after a stop. */
@@ -115,6 +116,9 @@ const char *duration_text(double seconds);
 
 /* Log lines and progress on stderr. */
 extern const xft_callbacks console;
+
+/* Progress of training: a bar on a terminal, lines elsewhere. false when a signal has come. */
+bool show_training(void *user, const xft_run_event *event);
 
 /* Columns of the terminal on stderr; 0: it is none. */
 int terminal_width(void);

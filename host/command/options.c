@@ -222,7 +222,8 @@ int call_parse(int command, int argc, char **argv, call *call) {
     call->json = call_option(call, OPTION_JSON) != NULL;
     if (call_option(call, OPTION_HELP)) return EXIT_DONE;
     code = check_operands(call);
-    const char *config = command == -1 && code == EXIT_DONE ? call->operands[0] : call_option(call, OPTION_CONFIG);
+    const char *config =
+        command == COMMAND_run && code == EXIT_DONE ? call->operands[0] : call_option(call, OPTION_CONFIG);
     if (code == EXIT_DONE && config && xft_settings_load(call->settings, config))
         return fail(EXIT_FAILED, "%s", xft_error());
     return code;
