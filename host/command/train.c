@@ -1,7 +1,9 @@
 /* xft upcycle, train, merge, run, eval: stages of the library, shown. */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "xft/checkpoint.h"
@@ -163,6 +165,10 @@ int run_run(call *call) {
     if (code == EXIT_DONE && call->json)
         return print_json(json_pack("{s:s,s:o}", "output", values.output, "parts", parts));
     json_decref(parts);
-    if (code == EXIT_DONE) printf("%s/report.html\n", values.output);
+    if (code == EXIT_DONE) {
+        char report[PATH_MAX];
+        snprintf(report, sizeof report, "%s/report.html", values.output);
+        puts(access(report, F_OK) == 0 ? report : values.output);
+    }
     return code;
 }
