@@ -22,6 +22,8 @@ typedef struct xft_stage_job {
 
 /* Which coefficients a merge takes. */
 xft_merge_kind xft_stage_merge_kind(const xft_stage_job *job);
+/* Number format in which it mixes and measures: as `dtype` says, where nothing of the folder is lost by it. */
+xft_status xft_stage_merge_dtype(const xft_stage_job *job, xft_dtype *dtype);
 
 /* Settings, model and callbacks; opens nothing. */
 xft_status xft_stage_prepare(xft_stage_job *job, const xft_settings *settings, xft_stage stage,

@@ -14,6 +14,12 @@ xft_merge_kind xft_stage_merge_kind(const xft_stage_job *job) {
     return job->o.uniform ? XFT_MERGE_UNIFORM : (xft_merge_kind)job->v.merge_kind;
 }
 
+xft_status xft_stage_merge_dtype(const xft_stage_job *job, xft_dtype *dtype) {
+    XFT_TRY(xft_stage_exact_dtype(job->o.model, dtype));
+    if (*dtype == XFT_BF16) *dtype = (xft_dtype)job->v.dtype;
+    return XFT_OK;
+}
+
 /* ---- Coefficients: alpha of every layer, and a = ln alpha, whose softmax it is ---- */
 
 static xft_status read_layer(const json_t *row, uint32_t layer, uint32_t routed, const char *path, float *a) {
@@ -190,7 +196,7 @@ static xft_status mix(mixture *m, float *a) {
     xft_tokenizer *tokenizer = NULL;
     xft_dtype dtype;
     XFT_TRY(coefficients(job, a));
-    XFT_TRY(xft_stage_exact_dtype(job->o.model, &dtype));
+    XFT_TRY(xft_stage_merge_dtype(job, &dtype));
     XFT_TRY(xft_stage_open_device(job));
     if (job->v.eval_data.count || job->v.eval_fraction > 0) {
         XFT_TRY(xft_tokenizer_load(job->o.model, &tokenizer));

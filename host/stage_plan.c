@@ -77,10 +77,10 @@ static xft_status mixing(const xft_values *v, const xft_config *moe, xft_dtype d
 }
 
 static xft_status merging(const xft_stage_job *job, const xft_values *v, const xft_config *moe, xft_plan *plan) {
-    xft_dtype exact;
+    xft_dtype dtype;
     xft_plan mixed;
-    XFT_TRY(xft_stage_exact_dtype(job->o.model, &exact));
-    XFT_TRY(mixing(v, moe, exact, job->device, plan));
+    XFT_TRY(xft_stage_merge_dtype(job, &dtype));
+    XFT_TRY(mixing(v, moe, dtype, job->device, plan));
     if (xft_stage_merge_kind(job) != XFT_MERGE_LEARNED) return XFT_OK;
     mixed = *plan;
     XFT_TRY(training(v, moe, true, job->device, plan));

@@ -140,7 +140,16 @@ static void expect_same_layout(const char *a, const char *b) {
     xft_safetensors_close(y);
 }
 
+/* Routers of a bf16 base are f32 in the MoE: formats differ from tensor to tensor. */
+static void store_base_as_bf16(void) {
+    xft_model *model;
+    OK(xft_checkpoint_load(device, at("dense"), NULL, &model));
+    OK(xft_checkpoint_save(model, at("dense"), &(xft_save_options){.dtype = XFT_BF16}));
+    xft_model_destroy(model);
+}
+
 Test(pipeline, whole_then_nothing_then_what_changed) {
+    store_base_as_bf16();
     xft_settings *settings = settings_for("out");
     story s = {0};
     OK(run(settings, &s));
@@ -160,8 +169,8 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     for (size_t i = 0; i < 5; i++) of[i] = number(json_array_get(rows, i), "loss");
     cr_expect_lt(of[1], of[0], "sft %g, base %g", of[1], of[0]);
     cr_expect_lt(of[2], of[0], "moe %g, base %g", of[2], of[0]);
-    cr_expect_float_eq(number(loss, "uniform"), of[3], 1e-5);
-    cr_expect_float_eq(number(loss, "mixed"), of[4], 1e-5);
+    cr_expect_float_eq(number(loss, "uniform"), of[3], 2e-3);
+    cr_expect_float_eq(number(loss, "mixed"), of[4], 2e-3);
     cr_expect_gt(number(merge, "most_moved"), 0.05);
     cr_expect(!there("out/merged.part") && !there("out/moe.part"));
     json_decref(scores);
