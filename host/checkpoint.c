@@ -210,31 +210,38 @@ static xft_status describe(const xft_model *model, const xft_save_options *optio
     return status;
 }
 
-static xft_status round_values(const char *name, xft_dtype dtype, const float *values, uint64_t count, uint16_t *to) {
-    for (uint64_t i = 0; i < count; i++) {
-        to[i] = dtype == XFT_BF16 ? xft_f32_to_bf16(values[i]) : xft_f32_to_f16(values[i]);
-        XFT_FAIL_IF(dtype == XFT_F16 && isfinite(values[i]) && (to[i] & 0x7c00) == 0x7c00, XFT_ERROR_FORMAT,
-                    "tensor %s: element %" PRIu64 " is %g, more than f16 can hold; save as bf16 or f32", name, i,
-                    (double)values[i]);
-    }
+/* No one could load it again. */
+static xft_status check_finite(const char *name, xft_dtype dtype, const void *data, uint64_t elements) {
+    const float *wide = data;
+    const uint16_t *narrow = data, mask = dtype == XFT_BF16 ? 0x7f80 : 0x7c00; /* the exponent */
+    for (uint64_t i = 0; i < elements; i++)
+        XFT_FAIL_IF(dtype == XFT_F32 ? !isfinite(wide[i]) : (narrow[i] & mask) == mask, XFT_ERROR_FORMAT,
+                    "tensor %s: element %" PRIu64 " is not finite%s, so it is not saved", name, i,
+                    dtype == XFT_F16 ? " in f16, which ends at 65504" : "");
     return XFT_OK;
 }
 
 static xft_status download(void *user, uint32_t index, void *data, uint64_t bytes) {
     const save_request *r = user;
+    const char *name = r->list[r->first + index].name;
     const xft_stored_dtype stored = r->list[r->first + index].dtype;
     const xft_dtype dtype = stored == XFT_STORED_F32 ? XFT_F32 : stored == XFT_STORED_BF16 ? XFT_BF16 : XFT_F16;
+    const uint64_t elements = bytes / xft_dtype_size(dtype);
     xft_tensor tensor;
     XFT_TRY(xft_progress(r->options->callbacks, "saving", r->first + index, r->count));
     XFT_TRY(xft_model_tensor(r->model, r->first + index, NULL, &tensor));
-    if (dtype == XFT_F32 || dtype == tensor.dtype) return xft_tensor_read(&tensor, dtype, data);
-    uint64_t elements = bytes / 2;
+    if (dtype == XFT_F32 || dtype == tensor.dtype) {
+        XFT_TRY(xft_tensor_read(&tensor, dtype, data));
+        return check_finite(name, dtype, data, elements);
+    }
     float *values = malloc(elements * sizeof *values);
     XFT_FAIL_IF(!values, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %" PRIu64 " elements", elements);
     xft_status status = xft_tensor_read(&tensor, XFT_F32, values);
-    if (status == XFT_OK) status = round_values(r->list[r->first + index].name, dtype, values, elements, data);
+    uint16_t *narrow = data;
+    for (uint64_t i = 0; i < elements && status == XFT_OK; i++)
+        narrow[i] = dtype == XFT_BF16 ? xft_f32_to_bf16(values[i]) : xft_f32_to_f16(values[i]);
     free(values);
-    return status;
+    return status == XFT_OK ? check_finite(name, dtype, data, elements) : status;
 }
 
 /* Text of folder/name; NULL when there is no such file. */

@@ -86,6 +86,7 @@ static void tell(xft_run_job *job, xft_run_event_kind kind, const char *path) {
 static xft_status lock_folder(xft_run_job *job) {
     const char *output = job->o.output;
     XFT_TRY(xft_make_folder(output));
+    XFT_TRY(xft_sync_folder(output));
     XFT_FAIL_IF(access(output, W_OK) != 0, XFT_ERROR_IO, "%s: cannot be written to: %s", output, strerror(errno));
     job->lock = open(output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     XFT_FAIL_IF(job->lock < 0, XFT_ERROR_IO, "%s: %s", output, strerror(errno));
@@ -387,32 +388,45 @@ static bool due(uint64_t step, uint64_t every) {
     return every && step % every == 0;
 }
 
+/* Weights that are not finite make no checkpoint: the last good one stays, and steps end the run soon. */
 static xft_status save(xft_run_job *job) {
     char *path;
     job->progress.seconds = seconds_of(job);
-    XFT_TRY(xft_run_save(job, &path));
-    xft_status status = xft_run_log(job, "checkpoint", json_pack("{s:s}", "path", path));
+    xft_status status = xft_run_save(job, &path);
+    if (status == XFT_ERROR_FORMAT) {
+        xft_log(&job->callbacks, XFT_LOG_WARNING, "%s", xft_error());
+        return XFT_OK;
+    }
+    if (status != XFT_OK) return status;
+    status = xft_run_log(job, "checkpoint", json_pack("{s:s}", "path", path));
     if (status == XFT_OK) tell(job, XFT_RUN_EVENT_CHECKPOINT, path);
     free(path);
     return status;
+}
+
+static bool evaluation_due(const xft_run_job *job) {
+    const uint64_t step = job->progress.step;
+    return job->evaluator && step && job->progress.eval_step != step &&
+           (due(step, job->o.eval_every) || step == job->steps);
 }
 
 /* What is to be done between the steps. */
 static xft_status settle(xft_run_job *job) {
     const xft_run_options *o = &job->o;
     const uint64_t step = job->progress.step;
-    const bool last = step == job->steps, statistics = o->stage != XFT_RUN_SFT && (due(step, o->router_every) || last);
-    const bool evaluation = job->evaluator && job->progress.eval_step != step && (due(step, o->eval_every) || last);
+    const bool last = step == job->steps, evaluation = evaluation_due(job);
+    const bool statistics = o->stage != XFT_RUN_SFT && (due(step, o->router_every) || last);
     bool save_due = due(step, o->save_every) && !last;
     if (!statistics && !evaluation && !save_due && !last) return XFT_OK;
     XFT_TRY(flush(job));
-    if (statistics && job->reported == step) XFT_TRY(o->stage == XFT_RUN_TUNE ? log_router(job) : log_mixing(job));
-    if (evaluation && step) {
+    if (statistics) XFT_TRY(o->stage == XFT_RUN_TUNE ? log_router(job) : log_mixing(job));
+    if (evaluation) {
         XFT_TRY(evaluate(job));
-        if (o->keep_best && job->progress.best_step == step && job->progress.eval_step == step) save_due = true;
+        bool best = job->progress.eval_step == step && job->progress.best_step == step;
+        save_due = save_due || (o->keep_best && best);
     }
-    if (save_due && (!job->saved.folder || job->saved.progress.step != step)) XFT_TRY(save(job));
-    job->last_report = monotonic(); /* what was done here is no time of a step */
+    if (save_due && !job->metrics.skipped) XFT_TRY(save(job)); /* good ones do not go for one in a bad row */
+    job->last_report = monotonic();                            /* what was done here is no time of a step */
     return XFT_OK;
 }
 
@@ -423,7 +437,7 @@ static bool wants_to_stop(xft_run_job *job) {
 
 static xft_status stop_here(xft_run_job *job) {
     XFT_TRY(flush(job));
-    if (job->progress.step > job->first_step || !job->saved.folder) XFT_TRY(save(job));
+    if (job->progress.step > job->first_step) XFT_TRY(save(job));
     XFT_TRY(xft_run_log(job, "cancelled", NULL));
     XFT_TRY(xft_run_describe(job, "stopped", NULL));
     return xft_fail(XFT_ERROR_CANCELLED,
@@ -432,7 +446,7 @@ static xft_status stop_here(xft_run_job *job) {
 }
 
 static xft_status loop(xft_run_job *job) {
-    XFT_TRY(settle(job)); /* an evaluation that a stop cut off */
+    if (evaluation_due(job)) XFT_TRY(evaluate(job)); /* a stop has cut it off */
     while (job->progress.step < job->steps) {
         if (wants_to_stop(job)) return stop_here(job);
         XFT_TRY(take_step(job));

@@ -322,6 +322,7 @@ xft_status xft_run_save(xft_run_job *job, char **saved) {
     XFT_TRY(xft_path_join(job->o.output, "checkpoints", &checkpoints));
     snprintf(name, sizeof name, "step-%08" PRIu64, step);
     xft_status status = xft_make_folder(checkpoints);
+    if (status == XFT_OK) status = xft_sync_folder(checkpoints);
     if (status == XFT_OK) status = xft_path_join(checkpoints, name, &path);
     snprintf(name, sizeof name, "step-%08" PRIu64 ".tmp-%ld", step, (long)getpid());
     if (status == XFT_OK) status = xft_path_join(checkpoints, name, &temporary);

@@ -368,9 +368,9 @@ static xft_status write_gathered(gathering *g) {
     return xft_write_all(g->fd, g->path, g->room, used);
 }
 
-/* Room for `bytes` bytes, aligned for every type. */
+/* Room for `bytes` bytes, aligned for f32. */
 static xft_status gather(gathering *g, uint64_t bytes, unsigned char **at) {
-    if (g->used % 8 || g->used + bytes > g->size) XFT_TRY(write_gathered(g));
+    if (g->used % 4 || g->used + bytes > g->size) XFT_TRY(write_gathered(g));
     *at = g->room + g->used;
     g->used += bytes;
     return XFT_OK;

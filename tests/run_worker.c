@@ -1,5 +1,5 @@
-/* run_worker FOLDER STAGE OUTPUT [STOP]: a run of tests/small_run.h in a process of its own, for tests that kill it.
- * Exit code 0 when it is done, 3 when it was stopped after step STOP, 1 otherwise. */
+/* run_worker FOLDER STAGE OUTPUT [STOP [STEPS]]: a run of tests/small_run.h in a process of its own, for tests that
+ * kill it. Exit code 0 when it is done, 3 when it was stopped after step STOP, 1 otherwise. */
 #include "small_run.h"
 
 #include <stdio.h>
@@ -23,6 +23,7 @@ int main(int argc, char **argv) {
     options.event = watch;
     options.keep_best = true;
     if (argc > 4) stop_at = strtoull(argv[4], NULL, 10);
+    if (argc > 5) options.max_steps = strtoull(argv[5], NULL, 10);
     xft_status status = xft_run(&options, &result);
     if (status == XFT_OK) return 0;
     fprintf(stderr, "%s\n", xft_error());

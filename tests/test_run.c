@@ -134,3 +134,254 @@ Test(run, stochastic_rounding_resumes_exactly) {
 Test(run, merge_resumes_exactly) {
     resumes_exactly(XFT_RUN_MERGE, XFT_BF16, XFT_PRECISION_F32);
 }
+
+/* ---- Checkpoints ---- */
+
+static bool there(const char *name) {
+    return access(at(name), F_OK) == 0;
+}
+
+Test(run, newest_and_best_stay) {
+    xft_run_options options = options_for(XFT_RUN_SFT, "out");
+    xft_run_result result;
+    options.save_every = 2;
+    options.keep = 3;
+    options.keep_best = true;
+    options.eval_every = 1;
+    options.lr = 0.05; /* it overshoots: the best is not the last */
+    options.schedule = XFT_SCHEDULE_CONSTANT;
+    OK(xft_run(&options, &result));
+    char target[100] = "", expected[100], command[400];
+    cr_assert_gt(readlink(at("out/checkpoints/best"), target, sizeof target - 1), 0);
+    snprintf(expected, sizeof expected, "step-%08llu", (unsigned long long)result.best_step);
+    cr_expect_str_eq(target, expected);
+    xft_model *model;
+    OK(xft_checkpoint_load(device, at("out/checkpoints/best"), NULL, &model));
+    xft_model_destroy(model);
+    snprintf(command, sizeof command, "ls %s/checkpoints | grep -c step- >%s/count", at("out"), folder);
+    cr_assert_eq(system(command), 0);
+    FILE *f = fopen(at("count"), "r");
+    int count = 0;
+    cr_assert(f && fscanf(f, "%d", &count) == 1 && !fclose(f));
+    cr_expect(count == 3 || count == 4, "%d checkpoints", count);
+    json_t *log = read_log("out"), *line;
+    double lowest = INFINITY;
+    size_t i;
+    json_array_foreach(log, i, line) if (!strcmp(json_string_value(json_object_get(line, "event")), "eval")) lowest =
+        fmin(lowest, json_real_value(json_object_get(line, "loss")));
+    cr_expect_lt(fabs(lowest - result.best_loss), 1e-6);
+    json_decref(log);
+    snprintf(command, sizeof command, "cmp %s %s", at("out/tokenizer.json"), at("dense/tokenizer.json"));
+    cr_expect_eq(system(command), 0);
+}
+
+/* ---- Stopping ---- */
+
+static volatile int wish;
+static bool wish_at_start(void *user, const xft_run_event *event) {
+    (void)user;
+    if (event->kind == XFT_RUN_EVENT_STEP && event->step == 2) wish = 1;
+    return true;
+}
+static bool no_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    return strcmp(what, user) != 0 || done + 1 < total;
+}
+
+Test(run, a_wish_to_stop_leaves_a_checkpoint) {
+    xft_run_options options = options_for(XFT_RUN_SFT, "out");
+    xft_run_result result;
+    xft_run_state state;
+    uint64_t step;
+    options.cancel = &wish;
+    options.event = wish_at_start;
+    options.save_every = 0;
+    cr_expect_eq(xft_run(&options, &result), XFT_ERROR_CANCELLED);
+    OK(xft_run_find(at("out"), &state, &step));
+    cr_expect(state == XFT_RUN_STOPPED && step == result.steps && step >= 2 && step < 12);
+    wish = 0;
+    options.event = NULL;
+    for (const char *const *what = (const char *const[]){"loading", "micro-batch", "evaluation", NULL}; *what; what++) {
+        xft_callbacks callbacks = {.user = (void *)(uintptr_t)*what, .progress = no_progress};
+        options.callbacks = &callbacks;
+        cr_expect_eq(xft_run(&options, &result), XFT_ERROR_CANCELLED, "%s: %s", *what, xft_error());
+    }
+    options.callbacks = NULL;
+    OK(xft_run(&options, &result));
+    options = options_for(XFT_RUN_SFT, "whole");
+    OK(xft_run(&options, NULL));
+    expect_same_model("whole", "out");
+    OK(xft_run_find(at("out"), &state, &step));
+    cr_expect(state == XFT_RUN_DONE && step == 12);
+    OK(xft_run_find(at("nothing"), &state, &step));
+    cr_expect(state == XFT_RUN_NONE && step == 0);
+}
+
+/* ---- Refusals ---- */
+
+#define REFUSED(options, ...)                                                                                          \
+    do {                                                                                                               \
+        const char *const words[] = {__VA_ARGS__};                                                                     \
+        cr_expect_neq(xft_run(&options, NULL), XFT_OK, "taken: %s", words[0]);                                         \
+        for (size_t w = 0; w < sizeof words / sizeof *words; w++)                                                      \
+            cr_expect(strstr(xft_error(), words[w]), "\"%s\" does not say \"%s\"", xft_error(), words[w]);             \
+    } while (0)
+
+static bool run_again_inside(void *user, const xft_run_event *event) {
+    xft_run_options inner = *(const xft_run_options *)user;
+    inner.event = NULL;
+    if (event->kind == XFT_RUN_EVENT_START) REFUSED(inner, "another process is running in this folder");
+    return event->step < 4;
+}
+
+Test(run, what_a_resume_may_not_change_is_refused_by_name) {
+    xft_run_options options = options_for(XFT_RUN_TUNE, "out"), other;
+    options.user = &options;
+    options.event = run_again_inside;
+    cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
+    options.event = NULL;
+    other = options;
+    other.lr = 1e-3;
+    other.seed = 6;
+    REFUSED(other, "other settings", "seed 5 (now 6)", "lr 0.003 (now 0.001)", "out");
+    other = options;
+    other.max_steps = 13;
+    REFUSED(other, "max_steps 12 (now 13)");
+    other = options;
+    other.micro_batch = 3;
+    REFUSED(other, "micro_batch 4 (now 3)");
+    other = options;
+    other.stage = XFT_RUN_MERGE;
+    REFUSED(other, "stage \"tune\" (now \"merge\")");
+    other = options;
+    const char *const data[] = {at("eval.jsonl")};
+    other.data = data;
+    REFUSED(other, "other data");
+    other = options;
+    other.model = at("moe2");
+    char command[600];
+    snprintf(command, sizeof command, "cp -r %s %s && echo '{}' >%s/generation_config.json", at("moe"), at("moe2"),
+             at("moe2"));
+    cr_assert_eq(system(command), 0);
+    REFUSED(other, "another model");
+
+    /* what does not touch the weights may change, and files may move */
+    other = options;
+    other.save_every = 5;
+    other.eval_every = 3;
+    other.keep = 1;
+    other.recompute = true;
+    snprintf(command, sizeof command, "mv %s %s", at("data.jsonl"), at("moved.jsonl"));
+    cr_assert_eq(system(command), 0);
+    const char *const moved[] = {at("moved.jsonl")};
+    other.data = moved;
+    OK(xft_run(&other, NULL));
+    options = options_for(XFT_RUN_TUNE, "whole");
+    options.data = moved;
+    OK(xft_run(&options, NULL));
+    expect_same_model("whole", "out");
+
+    /* a finished run stays, unless it is to begin anew */
+    options.output = at("out");
+    options.lr = 1e-3;
+    REFUSED(options, "lr 0.003 (now 0.001)");
+    options.restart = true;
+    xft_run_result result;
+    OK(xft_run(&options, &result));
+    cr_expect(!result.was_done && result.first_step == 0 && result.steps == 12);
+}
+
+Test(run, wrong_options_are_refused_before_anything_is_written) {
+    xft_run_options options = options_for(XFT_RUN_SFT, "out"), other = options;
+    other.model = at("moe");
+    REFUSED(other, "mixture of 4 experts", "stage sft");
+    other = options;
+    other.stage = XFT_RUN_MERGE;
+    REFUSED(other, "is a dense model", "stage merge");
+    other = options;
+    other.length = 65;
+    REFUSED(other, "length 65", "64 positions");
+    other = options;
+    other.model = at("nowhere");
+    REFUSED(other, "nowhere/config.json");
+    other = options;
+    const char *const gone[] = {at("gone.jsonl")};
+    other.data = gone;
+    REFUSED(other, "gone.jsonl");
+    other = options;
+    other.precision = XFT_PRECISION_MASTER;
+    REFUSED(other, "precision", "bf16");
+    other = options;
+    other.lr = NAN;
+    REFUSED(other, "lr nan");
+    other = options;
+    other.output = at("dense");
+    REFUSED(other, "holds a model that no run made");
+    other = options;
+    other.output = "/proc/nowhere";
+    REFUSED(other, "/proc/nowhere");
+    other = options;
+    other.opened = NULL;
+    other.device = "vulkan:77";
+    REFUSED(other, "vulkan:77");
+    cr_expect(!there("out/log.jsonl") && !there("out/run.json") && !there("out/checkpoints"));
+}
+
+/* Steps that are not finite are counted, and a row of them ends the run; what was saved before stays. */
+Test(run, steps_that_are_not_finite) {
+    xft_run_options options = options_for(XFT_RUN_SFT, "out");
+    xft_run_result result;
+    xft_run_state state;
+    uint64_t step;
+    options.lr = 1e30;
+    options.warmup = 2;
+    options.max_skipped = 3;
+    options.save_every = 1;
+    cr_expect_eq(xft_run(&options, &result), XFT_ERROR_FORMAT);
+    cr_expect(strstr(xft_error(), "3 steps in a row"), "%s", xft_error());
+    cr_expect_eq(result.skipped, 3);
+    OK(xft_run_find(at("out"), &state, &step));
+    cr_expect(state == XFT_RUN_STOPPED && step == 1);
+    json_t *log = read_log("out"), *last = json_array_get(log, json_array_size(log) - 1);
+    cr_expect_str_eq(json_string_value(json_object_get(last, "event")), "failed");
+    json_decref(log);
+    xft_model *model;
+    char name[100];
+    snprintf(name, sizeof name, "out/checkpoints/step-%08llu", (unsigned long long)step);
+    OK(xft_checkpoint_load(device, at(name), NULL, &model));
+    xft_model_destroy(model);
+}
+
+/* ---- The merge stage ---- */
+
+/* At the default rate 30 steps move the coefficients; the loss of the merged model is what the evaluation said. */
+Test(run, merge_learns_at_its_default_rate) {
+    xft_run_options options = options_for(XFT_RUN_MERGE, "merged");
+    xft_run_result result;
+    options.lr = 0;
+    options.max_steps = 30;
+    OK(xft_run(&options, &result));
+    json_t *log = read_log("merged"), *line, *layer, *alpha;
+    size_t i, l, e;
+    double moved = 0;
+    uint32_t lines = 0;
+    json_array_foreach(log, i, line) {
+        if (strcmp(json_string_value(json_object_get(line, "event")), "mixing") != 0) continue;
+        lines++;
+        json_array_foreach(json_object_get(line, "alpha"), l, layer) {
+            double sum = 0;
+            json_array_foreach(layer, e, alpha) {
+                sum += json_real_value(alpha);
+                moved = fmax(moved, fabs(json_real_value(alpha) - 1.0 / 3));
+            }
+            cr_expect_lt(fabs(sum - 1), 1e-6);
+        }
+    }
+    json_decref(log);
+    cr_expect_eq(lines, 30);
+    cr_expect_gt(moved, 0.05, "alpha moved by %g", moved);
+    xft_config config;
+    char *json;
+    OK(xft_checkpoint_config(at("merged"), &json, &config));
+    free(json);
+    cr_expect_eq(config.num_experts, 0);
+}

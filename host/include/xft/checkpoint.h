@@ -46,7 +46,8 @@ typedef struct xft_save_options {
 
 /* Makes `folder` hold the model: config.json, the weights, carried files. The folder is made when it is missing; other
  * files in it stay. All is written and on the disk before the first old file goes, and the file that makes the folder a
- * model (model.safetensors, or the index of the shards) comes last. options may be NULL (one file of f32). */
+ * model (model.safetensors, or the index of the shards) comes last. Values that are not finite,
+ * or too large for f16, are refused. options may be NULL (one file of f32). */
 XFT_API xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const xft_save_options *options);
 
 /* Bytes that xft_checkpoint_save writes with these options, all files together, about. */

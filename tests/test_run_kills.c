@@ -1,0 +1,189 @@
+/* Suite `run_kills`: runs that die, or whose disk fills up, at every call that changes a file, and at random moments.
+ */
+#include "small_model.h"
+#include "small_run.h"
+
+#include "xft/checkpoint.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OK(call) cr_assert_eq(call, XFT_OK, "%s: %s", #call, xft_error())
+#define DEVICE   (getenv("XFT_TEST_DEVICE") ? getenv("XFT_TEST_DEVICE") : "auto")
+
+static char folder[200];
+
+__attribute__((format(printf, 1, 2))) static int shell(const char *format, ...) {
+    char command[2000];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(command, sizeof command, format, list);
+    va_end(list);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void begin(void) {
+    xft_device *device;
+    /* memory where there is some: hundreds of checkpoints would wait for a disk */
+    snprintf(folder, sizeof folder, "%s/xft-kills-XXXXXX", access("/dev/shm", W_OK) ? P_tmpdir : "/dev/shm");
+    cr_assert(mkdtemp(folder));
+    OK(xft_device_open(DEVICE, NULL, &device));
+    OK(small_run_make(device, folder));
+    xft_device_close(device);
+    /* the run to compare with, and one that was stopped after 4 steps or 5 */
+    cr_assert_eq(shell("%s %s tune whole", XFT_WORKER, folder), 0);
+    cr_assert_eq(shell("%s %s tune begun 4 2>/dev/null", XFT_WORKER, folder), 3);
+}
+
+static void end(void) {
+    cr_expect_eq(shell("rm -rf %s", folder), 0);
+}
+TestSuite(run_kills, .init = begin, .fini = end, .timeout = 600);
+
+/* A copy of the run that was stopped goes on under the shim; returns the worker's exit code, 137 for SIGKILL. */
+static int go_on(const char *shim) {
+    cr_assert_eq(shell("rm -rf %s/victim; cp -r %s/begun %s/victim", folder, folder, folder), 0);
+    return shell("SHIM_FOLDER=%s/victim %s LD_PRELOAD=%s %s %s tune victim 2>%s/message", folder, shim, XFT_SHIM,
+                 XFT_WORKER, folder, folder);
+}
+
+/* The victim ends as the run that nothing happened to, and leaves nothing half written. */
+static void expect_recovery(const char *what, int number) {
+    cr_expect_eq(shell("%s %s tune victim", XFT_WORKER, folder), 0, "%s %d: it cannot go on", what, number);
+    cr_expect_eq(shell("cmp %s/victim/model.safetensors %s/whole/model.safetensors", folder, folder), 0,
+                 "%s %d: other weights", what, number);
+    cr_expect_eq(shell("ls -R %s/victim | grep -qE '[.](tmp|old)-'", folder), 1, "%s %d: left-over files", what,
+                 number);
+    cr_expect_eq(shell("ls %s/victim/checkpoints | grep -c step- | grep -qx 2", folder), 0, "%s %d: keep", what,
+                 number);
+}
+
+/* Calls of a save that change files. */
+static int count_calls(const char *scope, const char *only) {
+    char shim[400];
+    snprintf(shim, sizeof shim, "%s SHIM_COUNT=%s/calls", scope, folder);
+    cr_assert_eq(shell("rm -f %s/calls", folder), 0);
+    cr_assert_eq(go_on(shim), 0);
+    expect_recovery("nothing", 0);
+    char command[300];
+    snprintf(command, sizeof command, "grep -cE '%s' %s/calls", only, folder);
+    FILE *pipe = popen(command, "r");
+    int calls = 0;
+    cr_assert(pipe && fscanf(pipe, "%d", &calls) == 1);
+    pclose(pipe);
+    return calls;
+}
+
+static const char checkpoint[] = "SHIM_FROM=step-00000006.tmp SHIM_UNTIL=log.jsonl",
+                  model[] = "SHIM_FROM=model.tmp SHIM_UNTIL=run.json.tmp";
+
+static void kill_at_each(const char *scope, int least, int first, int stride) {
+    int calls = count_calls(scope, ".");
+    cr_assert_geq(calls, least);
+    for (int n = first; n <= calls; n += stride) {
+        char shim[400];
+        snprintf(shim, sizeof shim, "%s SHIM_KILL=%d", scope, n);
+        cr_assert_eq(go_on(shim), 128 + SIGKILL, "call %d of %d does not kill", n, calls);
+        expect_recovery("killed at call", n);
+    }
+}
+
+/* Halves of one test, for two processors. */
+Test(run_kills, at_each_call_of_a_checkpoint_odd) {
+    kill_at_each(checkpoint, 35, 1, 2);
+}
+Test(run_kills, at_each_call_of_a_checkpoint_even) {
+    kill_at_each(checkpoint, 35, 2, 2);
+}
+Test(run_kills, at_each_call_of_the_finished_model) {
+    kill_at_each(model, 20, 1, 1);
+}
+
+/* From the n-th call on nothing can be written any more. */
+Test(run_kills, a_disk_that_fills_up_or_breaks) {
+    int calls = count_calls(checkpoint, ".");
+    for (int n = 1; n <= calls; n += 2) {
+        char shim[400];
+        snprintf(shim, sizeof shim, "%s SHIM_FAIL=%d", checkpoint, n);
+        int code = go_on(shim);
+        cr_expect_eq(code, 1, "failure from call %d on: exit code %d", n, code);
+        cr_expect_eq(shell("grep -qE 'victim.*(No space left on device|Input/output error)' %s/message", folder), 0,
+                     "failure from call %d on: no message", n);
+        cr_expect_eq(shell("test -d %s/victim/checkpoints/step-00000004", folder), 0, "an earlier checkpoint is gone");
+        expect_recovery("failure from call", n);
+    }
+}
+
+Test(run_kills, too_little_space_is_said_before_the_run) {
+    cr_expect_eq(
+        shell("SHIM_FREE=100000 LD_PRELOAD=%s %s %s tune fresh 2>%s/message", XFT_SHIM, XFT_WORKER, folder, folder), 1);
+    cr_expect_eq(shell("grep -E 'needs [0-9.]+ MB of disk space, [0-9.]+ MB are free' %s/message", folder), 0);
+    cr_expect_eq(shell("test -e %s/fresh/checkpoints -o -e %s/fresh/log.jsonl", folder, folder), 1);
+}
+
+/* ---- SIGKILL from outside ---- */
+
+enum { KILLS = 20, LONG = 150 };
+
+static pid_t start_worker(const char *output) {
+    char *const arguments[] = {
+        (char[]){XFT_WORKER}, folder, (char[]){"tune"}, (char *)(uintptr_t)output, (char[]){"100000"},
+        (char[]){"150"},      NULL};
+    pid_t child = fork();
+    if (child == 0) {
+        execv(XFT_WORKER, arguments);
+        _exit(127);
+    }
+    return child;
+}
+
+static uint64_t newest(const char *output) {
+    char path[400];
+    xft_run_state state;
+    uint64_t step;
+    snprintf(path, sizeof path, "%s/%s", folder, output);
+    OK(xft_run_find(path, &state, &step));
+    return step;
+}
+
+/* One run of 150 steps, killed 20 times somewhere between its first steps and its last. */
+Test(run_kills, at_random_moments) {
+    cr_assert_eq(shell("%s %s tune long 100000 %d", XFT_WORKER, folder, LONG), 0);
+    uint64_t seed = (uint64_t)time(NULL), step = 0;
+    int status, kills = 0, before_any = 0;
+    cr_log_info("seed %llu", (unsigned long long)seed);
+    while (kills < KILLS) {
+        pid_t child = start_worker("shot");
+        cr_assert_gt(child, 0);
+        /* the more kills are left, the sooner the next one comes after a new checkpoint was seen */
+        uint64_t goal = LONG * (uint64_t)kills / KILLS;
+        bool running = true;
+        for (int i = 0; running && i < 2000 && newest("shot") < goal; i++) {
+            usleep(2000);
+            running = waitpid(child, &status, WNOHANG) == 0;
+        }
+        usleep((useconds_t)(small_uniform(&seed) * 60000));
+        if (running) kill(child, SIGKILL);
+        if (running) waitpid(child, &status, 0);
+        if (!WIFSIGNALED(status)) break; /* it was faster */
+        kills++;
+        step = newest("shot");
+        before_any += step == 0;
+    }
+    cr_expect_eq(kills, KILLS, "done after %d kills", kills);
+    cr_log_info("%d kills, %d of them before the first checkpoint, the last after step %llu", kills, before_any,
+                (unsigned long long)step);
+    cr_expect_eq(shell("%s %s tune shot 100000 %d", XFT_WORKER, folder, LONG), 0);
+    cr_expect_eq(shell("cmp %s/shot/model.safetensors %s/long/model.safetensors", folder, folder), 0, "other weights");
+    cr_expect_eq(shell("grep -c '\"event\":\"step\"' %s/shot/log.jsonl | grep -qx %d", folder, LONG), 0,
+                 "the log holds a step twice, or not at all");
+}
