@@ -43,7 +43,7 @@ static xft_status stops_of_file(const char *folder, const char *name, stop_list 
 }
 
 xft_status xft_checkpoint_stops(const char *folder, const xft_tokenizer *tokenizer, uint32_t *ids, uint32_t *count) {
-    XFT_FAIL_IF(!folder || !ids || !count, XFT_ERROR_INVALID_ARGUMENT, "xft_checkpoint_stops: an argument is NULL");
+    XFT_NEED(folder, ids, count);
     stop_list stops = {ids, 0, *count};
     uint32_t eos;
     *count = 0;

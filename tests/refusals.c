@@ -176,6 +176,7 @@ static struct {
     /* options with defaults */
     {"checkpoint_load", "options", false},
     {"checkpoint_save", "options", false},
+    {"checkpoint_stops", "tokenizer", false},
     {"checkpoint_size", "options", false},
     {"device_open", "options", false},
     {"device_adopt_vulkan", "options", false},
