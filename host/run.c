@@ -525,18 +525,17 @@ static xft_status check_output(const xft_run_job *job) {
     XFT_TRY(xft_path_join(job->o.output, "config.json", &path));
     bool model = access(path, F_OK) == 0;
     free(path);
-    XFT_FAIL_IF(model && !job->saved.state && !job->o.restart, XFT_ERROR_INVALID_ARGUMENT,
-                "%s: holds a model that no run made; give another output folder, or restart to replace it",
+    XFT_FAIL_IF(model && !job->saved.state, XFT_ERROR_INVALID_ARGUMENT,
+                "%s: holds a model that no run made; give another output folder, or begin anew (resume: no)",
                 job->o.output);
     return XFT_OK;
 }
 
 static xft_status prepare(xft_run_job *job, bool *done) {
     XFT_TRY(lock_folder(job));
-    XFT_TRY(xft_run_saved_find(job->o.output, &job->callbacks, &job->saved));
-    XFT_TRY(check_output(job));
-    if (job->o.restart) xft_run_saved_free(&job->saved);
-    if (job->o.restart) job->saved.progress = xft_run_beginning;
+    job->saved.progress = xft_run_beginning;
+    if (!job->o.restart) XFT_TRY(xft_run_saved_find(job->o.output, &job->callbacks, &job->saved));
+    if (!job->o.restart) XFT_TRY(check_output(job));
     XFT_TRY(load_data(job));
     count_steps(job);
     XFT_TRY(make_inputs(job));

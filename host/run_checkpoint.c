@@ -103,7 +103,7 @@ const xft_run_progress xft_run_beginning = {.eval_step = UINT64_MAX, .loss = NAN
 
 xft_status xft_run_saved_find(const char *output, const xft_callbacks *callbacks, xft_run_saved *saved) {
     char *folder, **names = NULL;
-    size_t count = 0;
+    size_t count = 0, broken = 0;
     *saved = (xft_run_saved){.progress = xft_run_beginning};
     XFT_TRY(xft_path_join(output, "checkpoints", &folder));
     xft_status status = access(folder, F_OK) ? XFT_OK : xft_list_folder(folder, &names, &count);
@@ -115,10 +115,14 @@ xft_status xft_run_saved_find(const char *output, const xft_callbacks *callbacks
         if (status != XFT_OK) break;
         if (read_saved(path, step, saved) != XFT_OK) {
             saved->progress = xft_run_beginning;
+            broken++;
             xft_log(callbacks, XFT_LOG_WARNING, "passed over a checkpoint that cannot be read: %s", xft_error());
         }
         free(path);
     }
+    if (status == XFT_OK && broken && !saved->folder) /* to begin anew here would remove what may be mended */
+        status = xft_fail_in(XFT_ERROR_FORMAT, "%s: no checkpoint can be read; mend one, or begin anew (resume: no)",
+                             output);
     xft_free_list(names, count);
     free(folder);
     if (status == XFT_OK && !saved->folder) status = xft_run_read_json(output, "run.json", &saved->state);

@@ -219,14 +219,14 @@ xft_status xft_run_settings_compare(const xft_run_job *job, const json_t *state)
     }
     XFT_FAIL_IF(*differences, XFT_ERROR_INVALID_ARGUMENT,
                 "%s: holds a run with other settings: %s; give it the same ones, or another output folder, or begin "
-                "anew (restart)",
+                "anew (resume: no)",
                 job->o.output, differences);
     static const struct { const char *key, *what; } kinds[] = {{"model", "another model"}, {"data", "other data"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         XFT_FAIL_IF(!json_equal(json_object_get(inputs, kinds[i].key), json_object_get(job->inputs, kinds[i].key)),
                     XFT_ERROR_INVALID_ARGUMENT,
                     "%s: holds a run from %s (fingerprint %s, now %s); give another output folder, or begin anew "
-                    "(restart)",
+                    "(resume: no)",
                     job->o.output, kinds[i].what, json_string_value(json_object_get(inputs, kinds[i].key)),
                     json_string_value(json_object_get(job->inputs, kinds[i].key)));
     return XFT_OK;

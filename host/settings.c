@@ -12,6 +12,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "xft/ops.h"
 
 /* ---- The table ------------------------------------------------------------------------------------------------- */
 
@@ -607,6 +608,9 @@ static xft_status check_together(const xft_settings *settings, xft_stage stage, 
     XFT_FAIL_IF(stage == XFT_STAGE_UPCYCLE && v->top_k > v->experts, XFT_ERROR_INVALID_ARGUMENT,
                 "top_k: %u experts per token (%s) of %u in all (%s); expected at most as many", (unsigned)v->top_k,
                 origin_of(settings, stage, "top_k"), (unsigned)v->experts, origin_of(settings, stage, "experts"));
+    XFT_FAIL_IF(stage == XFT_STAGE_UPCYCLE && v->top_k < 2 && v->gate != XFT_GATE_VANILLA, XFT_ERROR_INVALID_ARGUMENT,
+                "top_k: 1 expert per token (%s); expected at least 2, the shared expert being one, or gate: vanilla",
+                origin_of(settings, stage, "top_k"));
     return XFT_OK;
 }
 

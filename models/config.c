@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,12 +51,20 @@ static json_t *field(const reader *r, const char *name) {
     return json_is_null(value) ? NULL : value;
 }
 
+static xft_status refuse(const reader *r, xft_status status, const char *name, const json_t *found,
+                         const char *expected) {
+    char *text = json_dumps(found, JSON_ENCODE_ANY | JSON_COMPACT);
+    xft_fail(status, "%s: %s is %.60s; expected %s", r->path, name, text ? text : "?", expected);
+    free(text);
+    return status;
+}
+
 static xft_status read_count(const reader *r, const char *name, bool required, uint32_t *value) {
     json_t *v = field(r, name);
     if (!v && !required) return XFT_OK;
     XFT_FAIL_IF(!v, XFT_ERROR_FORMAT, "%s: %s is missing", r->path, name);
-    XFT_FAIL_IF(!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX, XFT_ERROR_FORMAT,
-                "%s: %s must be a whole number from 1 to 2^31-1", r->path, name);
+    if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX)
+        return refuse(r, XFT_ERROR_FORMAT, name, v, "a whole number from 1 to 2^31-1");
     *value = (uint32_t)json_integer_value(v);
     return XFT_OK;
 }
@@ -64,8 +73,7 @@ static xft_status read_number(const reader *r, json_t *in, const char *name, boo
     json_t *v = json_object_get(in, name);
     if ((!v || json_is_null(v)) && !required) return XFT_OK;
     XFT_FAIL_IF(!v || json_is_null(v), XFT_ERROR_FORMAT, "%s: %s is missing", r->path, name);
-    XFT_FAIL_IF(!json_is_number(v) || !isfinite(json_number_value(v)), XFT_ERROR_FORMAT, "%s: %s must be a number",
-                r->path, name);
+    if (!json_is_number(v) || !isfinite(json_number_value(v))) return refuse(r, XFT_ERROR_FORMAT, name, v, "a number");
     *value = json_number_value(v);
     return XFT_OK;
 }
@@ -80,7 +88,7 @@ static xft_status read_float(const reader *r, const char *name, bool required, f
 static xft_status read_bool(const reader *r, const char *name, bool *value) {
     json_t *v = field(r, name);
     if (!v) return XFT_OK;
-    XFT_FAIL_IF(!json_is_boolean(v), XFT_ERROR_FORMAT, "%s: %s must be true or false", r->path, name);
+    if (!json_is_boolean(v)) return refuse(r, XFT_ERROR_FORMAT, name, v, "true or false");
     *value = json_is_true(v);
     return XFT_OK;
 }
@@ -90,8 +98,8 @@ static xft_status read_token(const reader *r, const char *name, uint32_t *value)
     json_t *v = field(r, name);
     if (json_is_array(v)) v = json_array_get(v, 0);
     if (!v) return XFT_OK;
-    XFT_FAIL_IF(!json_is_integer(v) || json_integer_value(v) > INT32_MAX, XFT_ERROR_FORMAT, "%s: %s must be a token id",
-                r->path, name);
+    if (!json_is_integer(v) || json_integer_value(v) > INT32_MAX)
+        return refuse(r, XFT_ERROR_FORMAT, name, v, "a token id");
     if (json_integer_value(v) >= 0) *value = (uint32_t)json_integer_value(v); /* some files say -1 for none */
     return XFT_OK;
 }
@@ -106,16 +114,16 @@ static xft_status refuse_true(const reader *r, const char *name) {
 
 static xft_status refuse_other_text(const reader *r, const char *name, const char *only) {
     json_t *v = field(r, name);
-    XFT_FAIL_IF(v && (!json_is_string(v) || strcmp(json_string_value(v), only)), XFT_ERROR_UNSUPPORTED,
-                "%s: %s: only \"%s\" is supported", r->path, name, only);
-    return XFT_OK;
+    if (!v || (json_is_string(v) && !strcmp(json_string_value(v), only))) return XFT_OK;
+    return refuse(r, XFT_ERROR_UNSUPPORTED, name, v, only);
 }
 
 static xft_status refuse_other_number(const reader *r, const char *name, double only) {
+    char expected[32];
     json_t *v = field(r, name);
-    XFT_FAIL_IF(v && (!json_is_number(v) || json_number_value(v) != only), XFT_ERROR_UNSUPPORTED,
-                "%s: %s: only %g is supported", r->path, name, only);
-    return XFT_OK;
+    if (!v || (json_is_number(v) && json_number_value(v) == only)) return XFT_OK;
+    snprintf(expected, sizeof expected, "%g", only);
+    return refuse(r, XFT_ERROR_UNSUPPORTED, name, v, expected);
 }
 
 /* rope_theta and the scaling: beside each other, or together in rope_parameters. */

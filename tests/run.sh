@@ -300,6 +300,13 @@ suite_eval() {
     XFT_TEST_DEVICE=opencl criterion eval "$build/tests/xft_test_eval" || failures=$((failures + 1))
 }
 
+suite_bad_input() {
+    begin "broken files and settings, given to the command (PoCL)"
+    XFT_TEST_DEVICE=opencl python3 tests/bad_input.py "$build/xft" 2>&1 | tee "$logs/bad_input.log"
+    [ "${PIPESTATUS[0]}" = 0 ] || failures=$((failures + 1))
+    sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$logs/bad_input.log" >>"$synthesis"
+}
+
 suites="
 format
 gradients
@@ -315,6 +322,7 @@ learning
 tokenizer
 run
 data
+bad_input
 command
 pipeline
 eval
