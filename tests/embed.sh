@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Embedding: installs the built library into a fresh prefix and builds programs against it as strangers would: by
-# find_package, by pkg-config, by dlopen alone, with an own VkDevice, with an own cl_context, and without any loader.
+# find_package, by pkg-config, by dlopen alone, with an own VkDevice, with an own cl_context, without any loader; and
+# one that trains.
 # Usage: tests/embed.sh [BUILD_DIR]     prints "N passed, N failed"
 export CMAKE_GENERATOR=Ninja
 set -u
@@ -37,11 +38,14 @@ check "the README's program runs" ./readme
 check "plugin build" cc $strict -I"$prefix/include" src/plugin.c -o plugin -ldl
 check "adopt_vulkan build" cc src/adopt_vulkan.c $flags -lvulkan -o adopt_vulkan
 check "adopt_opencl build" cc src/adopt_opencl.c $flags -Wno-deprecated-declarations -lOpenCL -o adopt_opencl
+check "train build" cc src/train.c $flags -o train
 check "no_loader build" cc $strict -shared -fPIC src/no_loader.c -o no_loader.so -ldl
 for device in vulkan opencl; do
   check "found on $device" ./found/linked $device
   check "pkg-config on $device" ./linked $device
   check "plugin on $device" ./plugin "$LD_LIBRARY_PATH/libxftgpu.so" $device
+  check "small models for $device" "$build/tests/xft_make_small" "$work/small-$device" $device
+  check "train on $device" ./train $device "$work/small-$device"
 done
 check "own VkDevice" ./adopt_vulkan
 check "own cl_context" ./adopt_opencl
