@@ -119,6 +119,7 @@ check "plan: sums" holds 'all(s["total"] >= s["weights"] > 0 for s in j["stages"
 check "upcycle" ends 0 'up' upcycle --model small/dense --output up --experts 4 --top-k 2 --device opencl
 check "train: a MoE is tuned" ends 0 'tune.*steps' train --model up --output tuned --data small/data.jsonl $common --epochs 2
 check "train: a warning on a CPU device" grep -q 'warning: .*CPU' out
+check "train: a report" grep -q '<html' tuned/report.html
 check "train --json: it is done already" json train --model up --output tuned --data small/data.jsonl $common --epochs 2 --json
 check "train: says so" holds 'j["was_done"] and j["stage"] == "tune"'
 check "train: a dense model is sft" ends 0 'sft.*steps' train --model small/dense --output sft --data small/data.jsonl $common --max-steps 2

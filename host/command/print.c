@@ -95,23 +95,27 @@ static void on_log(void *user, xft_log_level level, const char *text) {
     fprintf(stderr, "%s%s\n", level == XFT_LOG_WARNING ? "warning: " : "", text);
 }
 
-/* Loading, saving and the like: on a terminal only, and only when it takes a while. Micro-batches are not worth it. */
+/* Loading, sampling and the like, when it takes a while: a bar on a terminal, elsewhere a line every half minute. A
+ * training step has a display of its own. */
 static bool on_progress(void *user, const char *what, uint64_t done, uint64_t total) {
     static const char *current;
     static double started, drawn;
     char bar[40], text[160];
+    const double now = clock_seconds();
     (void)user;
-    if (terminal_width() && total && strcmp(what, "micro-batch")) {
-        if (current != what || done <= 1) started = drawn = clock_seconds();
-        current = what;
-        if (done >= total) {
-            clear_line();
-        } else if (clock_seconds() - started > 0.5 && clock_seconds() - drawn > 0.1) {
-            drawn = clock_seconds();
-            draw_bar(bar, sizeof bar, (double)done / (double)total, 24);
-            snprintf(text, sizeof text, "%s %s %.0f%%", what, bar, 100 * (double)done / (double)total);
-            draw_line(text);
-        }
+    if (!total || !strcmp(what, "micro-batch")) return !stop_signal;
+    if (current != what || done <= 1) started = drawn = now;
+    current = what;
+    if (terminal_width() && done >= total) {
+        clear_line();
+    } else if (terminal_width() && now - started > 0.5 && now - drawn > 0.1) {
+        drawn = now;
+        draw_bar(bar, sizeof bar, (double)done / (double)total, 24);
+        snprintf(text, sizeof text, "%s %s %.0f%%", what, bar, 100 * (double)done / (double)total);
+        draw_line(text);
+    } else if (!terminal_width() && now - drawn > 30) {
+        drawn = now;
+        fprintf(stderr, "%s: %.0f%%\n", what, 100 * (double)done / (double)total);
     }
     return !stop_signal;
 }

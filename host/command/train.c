@@ -8,6 +8,7 @@
 #include "command.h"
 #include "xft/checkpoint.h"
 #include "xft/pipeline.h"
+#include "xft/report.h"
 
 /* ---- Results ---- */
 
@@ -91,6 +92,15 @@ static int ended(xft_status status) {
 
 /* ---- Stages ---- */
 
+/* A page about a stage that has left a log, also when it was stopped. */
+static void write_report(const char *output) {
+    char log[PATH_MAX], page[PATH_MAX];
+    snprintf(log, sizeof log, "%s/log.jsonl", output);
+    snprintf(page, sizeof page, "%s/report.html", output);
+    if (access(log, F_OK) == 0 && xft_report_write(output, NULL, page))
+        fprintf(stderr, "warning: no report: %s\n", xft_error());
+}
+
 static int run_stage(call *call, xft_stage stage) {
     static const char *const needed[] = {"model", "output", "data", NULL};
     xft_values values;
@@ -102,7 +112,9 @@ static int run_stage(call *call, xft_stage stage) {
     const xft_stage_options options = {.event = show_training, .cancel = &stop_signal, .callbacks = &console};
     const xft_status status = xft_stage_run(call->settings, stage, &options, &result);
     clear_line();
-    if (status) return ended(status);
+    const int code = ended(status);
+    if (*values.output) write_report(values.output);
+    if (code != EXIT_DONE) return code;
     if (call->json) return print_json(result_json(stage, &result));
     print_result(stage, &result);
     if (*values.output) printf("%s\n", values.output);
