@@ -5,7 +5,7 @@ BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build pkg-config libcriterion-dev 
     ocl-icd-opencl-dev glslang-tools spirv-tools ca-certificates libjansson-dev libpcre2-dev libutf8proc-dev libyaml-dev
     zlib1g-dev"
 TEST_PACKAGES="$BUILD_PACKAGES vulkan-validationlayers mesa-vulkan-drivers mesa-opencl-icd pocl-opencl-icd oclgrind
-    libopenblas-dev libclblast-dev valgrind clang-format python3"
+    libopenblas-dev libclblast-dev valgrind clang-format python3 chromium"
 PORTABILITY_PACKAGES="$BUILD_PACKAGES mesa-vulkan-drivers intel-opencl-icd clang-15 libclang-common-15-dev
     clang-16 libclang-common-16-dev rocm-device-libs libclc-15 llvm-14 python3 python3-pip unzip"
 
