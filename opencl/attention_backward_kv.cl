@@ -30,7 +30,7 @@ SUBGROUPS KERNEL attention_backward_kv(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d
             UNROLL for (uint j = 0; j < TC; j++) {
                 uint c = CG_ID + CG * j, t = min(q0 + c, range.y - 1u);
                 int4 seen = (uint4)(q0 + c) >= from && (uint4)(q0 + c) < to;
-                float4 e = exp(scale * s[j] - AS_FLOAT(lse[h * ld_lse + t]));
+                float4 score = scale * s[j], e = exp(score - AS_FLOAT(lse[h * ld_lse + t])); // see attention_backward_q.cl
                 float4 ds = e * (dp[j] - AS_FLOAT(delta[h * ld_delta + t]));
                 tile[c * TP + RG_ID] = select((float4)(0.0f), e, seen);
                 tile[(COLS + c) * TP + RG_ID] = select((float4)(0.0f), ds, seen);

@@ -28,7 +28,8 @@ SUBGROUPS KERNEL attention_backward_q(RO_ARG(q), RO_ARG(k), RO_ARG(v), RO_ARG(d_
         DOT_TILE(stage, dp, d_o, DT_DO, q0, tokens, ld_do, q_col, v, DT_Q, k0, range.y, ld_v, k_col);
         UNROLL for (uint j = 0; j < TC; j++) {
             uint4 key = (uint4)(k0 + CG_ID + CG * j);
-            float4 ds = scale * exp(scale * s[j] - row_lse) * (dp[j] - row_delta);
+            // Two statements: of a vector, exp(a * b - c) loses its c in the compiler of Intel's CPU runtime 2026.2.
+            float4 score = scale * s[j], ds = scale * exp(score - row_lse) * (dp[j] - row_delta);
             tile[(CG_ID + CG * j) * TP + RG_ID] = select((float4)(0.0f), ds, key >= from && key < to);
         }
         ADD_TILE(stage, tile, sums, k, DT_Q, k0, range.y, ld_k, k_col);
