@@ -9,10 +9,13 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OK(call) cr_assert_eq(call, XFT_OK, "%s: %s", #call, xft_error())
@@ -58,8 +61,9 @@ static double number(const json_t *o, const char *key) {
     return json_number_value(json_object_get(o, key));
 }
 
+static char yaml[3000];
+
 static xft_settings *settings_for(const char *output) {
-    char yaml[2000];
     xft_settings *settings;
     snprintf(yaml, sizeof yaml,
              "model: %s\noutput: %s\ndevice: %s\ndata: [%s]\neval_data: [%s]\n"
@@ -236,6 +240,56 @@ Test(pipeline, stopped_in_every_stage) {
     expect_same_file("whole", "parts", "uniform/model.safetensors");
     xft_settings_destroy(whole);
     xft_settings_destroy(parts);
+}
+
+/* `xft run` on the file of settings in a process of its own; its exit code, or -1 when it was killed after `ms`. */
+static int run_command(const char *config, double ms) {
+    int status = 0;
+    pid_t child = fork();
+    cr_assert(child >= 0);
+    if (child == 0) {
+        if (!freopen(at("command.log"), "w", stdout) || !freopen(at("command.log"), "w", stderr)) _exit(9);
+        execl(XFT_COMMAND, "xft", "run", config, (char *)NULL);
+        _exit(9);
+    }
+    for (double waited = 0; waitpid(child, &status, WNOHANG) == 0; waited += 2) {
+        usleep(2000);
+        if (waited < ms) continue;
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        break;
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static const char *write_yaml(const char *output) {
+    char name[100];
+    xft_settings_destroy(settings_for(output));
+    snprintf(name, sizeof name, "%s.yaml", output);
+    const char *path = at(name);
+    FILE *f = fopen(path, "w");
+    cr_assert(f && fputs(yaml, f) >= 0 && !fclose(f));
+    return path;
+}
+
+/* SIGKILL at random moments: what is there at the end is what a pipeline that nobody disturbed has made. */
+Test(pipeline, killed) {
+    const char *whole = write_yaml("whole"), *parts = write_yaml("parts");
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    cr_assert_eq(run_command(whole, 1e6), 0);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double ms = 1e3 * (double)(end.tv_sec - begin.tv_sec) + 1e-6 * (double)(end.tv_nsec - begin.tv_nsec);
+    uint64_t random = 7;
+    int kills = 0, code = -1;
+    for (; code == -1 && kills < 12; kills++) code = run_command(parts, ms * small_uniform(&random) * 0.6);
+    if (code == -1) code = run_command(parts, 1e6);
+    cr_assert_eq(code, 0, "exit code %d after %d kills", code, kills);
+    cr_expect_gt(kills, 2);
+    static const char *const files[] = {"sft/model.safetensors",     "upcycled/model.safetensors",
+                                        "moe/model.safetensors",     "merged/model.safetensors",
+                                        "uniform/model.safetensors", "scores.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) expect_same_file("whole", "parts", files[i]);
 }
 
 /* Data that changed while there is an earlier output: that one stays until the new one is complete. */
