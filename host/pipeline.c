@@ -4,6 +4,7 @@
 #include "error.h"
 #include "files.h"
 #include "stage.h"
+#include "xft/report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,7 @@ typedef struct pipeline {
     bool chosen[PARTS]; /* their stage is to run */
     uint32_t number, count;
     json_t *summary; /* pipeline.json */
+    bool changed;    /* something was done: the report is out of date */
 } pipeline;
 
 /* ---- Small files ---- */
@@ -267,6 +269,7 @@ static xft_status make(pipeline *p, const part *q, const char *model, const char
     if (status == XFT_OK) status = end_work(q, work, final, description, monotonic() - start);
     if (status == XFT_OK) status = note(p, q->name, "done", NULL, monotonic() - start);
     if (status == XFT_OK) status = tell(p, q, XFT_PART_DONE, final, NULL, &result);
+    p->changed = true;
     free(work);
     return status;
 }
@@ -293,9 +296,9 @@ static xft_status run_part(pipeline *p, const part *q) {
     return status;
 }
 
-/* ---- Scores ---- */
+/* ---- Scores and report ---- */
 
-static xft_status collect_scores(const pipeline *p) {
+static xft_status collect_scores(const pipeline *p, bool *any) {
     json_t *rows = json_array(), *root = json_pack("{s:o}", "scores", rows);
     static const char *const order[] = {"base", "sft", "moe", "uniform", "merged"};
     xft_status status = XFT_OK;
@@ -312,7 +315,8 @@ static xft_status collect_scores(const pipeline *p) {
         json_object_set_new(scores, "model", json_string(order[i]));
         json_array_append_new(rows, scores);
     }
-    if (status == XFT_OK && json_array_size(rows)) status = write_json(p->output, "scores.json", root);
+    *any = json_array_size(rows) != 0;
+    if (status == XFT_OK && *any) status = write_json(p->output, "scores.json", root);
     json_decref(root);
     return status;
 }
@@ -322,6 +326,26 @@ static bool there(const pipeline *p, const char *name) {
     bool found = xft_path_join(p->output, name, &path) == XFT_OK && access(path, F_OK) == 0;
     free(path);
     return found;
+}
+
+static xft_status report(pipeline *p) {
+    static const part page = {"report", XFT_STAGE_RUN, NULL, false};
+    bool scores;
+    char *path;
+    p->number++;
+    XFT_TRY(collect_scores(p, &scores));
+    if (!scores && !there(p, "sft") && !there(p, "moe") && !there(p, "merged")) return XFT_OK;
+    XFT_TRY(xft_path_join(p->output, "report.html", &path));
+    xft_status status;
+    if (!p->changed && access(path, F_OK) == 0) {
+        status = tell(p, &page, XFT_PART_SKIPPED, path, NULL, NULL);
+    } else {
+        status = xft_report_write(p->output, NULL, path);
+        if (status == XFT_OK) status = note(p, page.name, "done", NULL, -1);
+        if (status == XFT_OK) status = tell(p, &page, XFT_PART_DONE, path, NULL, NULL);
+    }
+    free(path);
+    return status;
 }
 
 /* ---- Which parts ---- */
@@ -368,7 +392,8 @@ static xft_status choose(pipeline *p, const xft_values *run) {
         p->chosen[i] = measures && made;
     }
     for (uint32_t i = 0; i < PARTS; i++) p->count += p->chosen[i];
-    XFT_FAIL_IF(p->count == 0, XFT_ERROR_INVALID_ARGUMENT, "stages: none of them has anything to do");
+    p->count++; /* the report */
+    XFT_FAIL_IF(p->count == 1, XFT_ERROR_INVALID_ARGUMENT, "stages: none of them has anything to do");
     return XFT_OK;
 }
 
@@ -406,7 +431,7 @@ static xft_status run_all(pipeline *p) {
     XFT_TRY(note_all(p, "running", NULL));
     for (uint32_t i = 0; i < PARTS; i++)
         if (p->chosen[i]) XFT_TRY(run_part(p, &all_parts[i]));
-    XFT_TRY(collect_scores(p));
+    XFT_TRY(report(p));
     return note_all(p, "done", NULL);
 }
 

@@ -113,9 +113,9 @@ static xft_status run(const xft_settings *settings, story *s) {
 }
 
 static const char everything[] = "sft+ upcycled+ moe+ merged+ uniform+ eval/base+ eval/sft+ eval/moe+ eval/uniform+ "
-                                 "eval/merged+ ";
+                                 "eval/merged+ report+ ";
 static const char nothing[] = "sft upcycled moe merged uniform eval/base eval/sft eval/moe eval/uniform eval/merged "
-                              "";
+                              "report ";
 
 static void expect_same_file(const char *a, const char *b, const char *name) {
     char command[1500], first[700], second[700];
@@ -176,6 +176,7 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     cr_expect_float_eq(number(loss, "uniform"), of[3], 2e-3);
     cr_expect_float_eq(number(loss, "mixed"), of[4], 2e-3);
     cr_expect_gt(number(merge, "most_moved"), 0.05);
+    cr_expect(there("out/report.html"));
     cr_expect(!there("out/merged.part") && !there("out/moe.part"));
     json_decref(scores);
     json_decref(merge);
@@ -186,8 +187,9 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     /* another learning rate of the merge: that part, and what depends on it */
     OK(xft_settings_set(settings, "merge.lr", "0.2"));
     OK(run(settings, &s));
-    cr_expect_str_eq(s.text, "sft upcycled moe merged+ uniform eval/base eval/sft eval/moe eval/uniform eval/merged+ "
-                             "");
+    cr_expect_str_eq(s.text,
+                     "sft upcycled moe merged+ uniform eval/base eval/sft eval/moe eval/uniform eval/merged+ report+ "
+                     "");
     /* what only concerns the process changes nothing */
     OK(xft_settings_set(settings, "save_every", "3"));
     OK(run(settings, &s));
@@ -195,14 +197,15 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     /* a lost output is made again, with the same bits: what depends on it stays */
     cr_assert_eq(unlink(at("out/upcycled/model.safetensors")), 0);
     OK(run(settings, &s));
-    cr_expect_str_eq(s.text, "sft upcycled+ moe merged uniform eval/base eval/sft eval/moe eval/uniform eval/merged "
-                             "");
+    cr_expect_str_eq(s.text,
+                     "sft upcycled+ moe merged uniform eval/base eval/sft eval/moe eval/uniform eval/merged report+ "
+                     "");
     /* other evaluation data */
     FILE *f = fopen(at("eval.jsonl"), "a");
     cr_assert(f && fputs("{\"prompt\":\"a\",\"completion\":\"bcd\"}\n", f) >= 0 && !fclose(f));
     OK(xft_settings_set(settings, "stages", "eval"));
     OK(run(settings, &s));
-    cr_expect_str_eq(s.text, "eval/base+ eval/sft+ eval/moe+ eval/uniform+ eval/merged+ ");
+    cr_expect_str_eq(s.text, "eval/base+ eval/sft+ eval/moe+ eval/uniform+ eval/merged+ report+ ");
     cr_expect(strstr(s.reason, "inputs changed: eval_data"), "%s", s.reason);
     xft_settings_destroy(settings);
 }
@@ -298,7 +301,7 @@ Test(pipeline, earlier_output_stays) {
     story s = {0};
     OK(xft_settings_set(settings, "stages", "sft"));
     OK(run(settings, &s));
-    cr_expect_str_eq(s.text, "sft+ ");
+    cr_expect_str_eq(s.text, "sft+ report+ ");
     char command[900];
     snprintf(command, sizeof command, "cp -r %s %s", at("out/sft"), at("before"));
     cr_assert_eq(system(command), 0);
@@ -310,7 +313,7 @@ Test(pipeline, earlier_output_stays) {
     cr_expect(there("out/sft.part"));
     s.stop_at = 0;
     OK(run(settings, &s));
-    cr_expect_str_eq(s.text, "sft+ ");
+    cr_expect_str_eq(s.text, "sft+ report+ ");
     cr_expect_str_eq(s.reason, "goes on");
     snprintf(command, sizeof command, "cmp -s %s/model.safetensors %s/model.safetensors", at("before"), at("out/sft"));
     cr_expect_neq(system(command), 0);
