@@ -212,12 +212,13 @@ static xft_status load_model(xft_run_job *job) {
 
 static xft_status plan(xft_run_job *job) {
     xft_train_options options = xft_run_train_options(job);
-    const xft_config *c = xft_model_get_config(job->model);
+    xft_config c = *xft_model_get_config(job->model);
     xft_plan training, evaluation;
-    XFT_TRY(xft_plan_training(c, job->o.dtype, &options, job->device, &training));
+    XFT_TRY(xft_plan_training(&c, job->o.dtype, &options, job->device, &training));
     job->planned = training.total;
     if (!job->eval_loader) return XFT_OK;
-    XFT_TRY(xft_plan_evaluation(c, job->o.dtype, xft_loader_tokens(job->eval_loader),
+    if (options.merge) c.num_experts = 0; /* what is evaluated there is the merged model */
+    XFT_TRY(xft_plan_evaluation(&c, job->o.dtype, xft_loader_tokens(job->eval_loader),
                                 xft_loader_sequences(job->eval_loader), job->device, &evaluation));
     job->planned += evaluation.activations + evaluation.scratch;
     return XFT_OK;

@@ -94,6 +94,8 @@ static void resumes_exactly(xft_run_stage stage, xft_dtype dtype, xft_precision 
     options.save_dtype = &dtype;
     OK(xft_run(&options, &whole));
     cr_expect(whole.steps == 12 && !whole.was_done && whole.first_step == 0 && isfinite(whole.eval_loss));
+    cr_expect(whole.memory <= whole.planned + (1 << 16), "%llu bytes, the plan said %llu",
+              (unsigned long long)whole.memory, (unsigned long long)whole.planned);
     options.output = at("parts");
     options.event = stop_event;
     uint64_t reached = 0;
@@ -384,4 +386,72 @@ Test(run, merge_learns_at_its_default_rate) {
     OK(xft_checkpoint_config(at("merged"), &json, &config));
     free(json);
     cr_expect_eq(config.num_experts, 0);
+}
+
+/* ---- What a resume starts from ---- */
+
+static char told[2000];
+static void keep_lines(void *user, xft_log_level level, const char *text) {
+    (void)user;
+    if (level == XFT_LOG_WARNING) snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", text);
+}
+static const xft_callbacks listener = {.log = keep_lines};
+
+/* A run that was stopped after 7 steps, with the checkpoints of 6 and 7. */
+static xft_run_options stopped_run(const char *output) {
+    xft_run_options options = options_for(XFT_RUN_TUNE, output);
+    options.event = stop_event;
+    options.save_every = 6;
+    stop_after = 6;
+    cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
+    cr_assert(access(at("out/checkpoints/step-00000006"), F_OK) == 0);
+    options.event = NULL;
+    options.callbacks = &listener;
+    told[0] = 0;
+    return options;
+}
+
+static void edit(const char *name, const char *script) {
+    char command[700];
+    snprintf(command, sizeof command, "sed -i '%s' %s", script, at(name));
+    cr_assert_eq(system(command), 0);
+}
+
+Test(run, a_damaged_checkpoint_is_passed_over) {
+    xft_run_options options = options_for(XFT_RUN_TUNE, "whole");
+    xft_run_result result;
+    OK(xft_run(&options, NULL));
+    options = stopped_run("out");
+    xft_run_state state;
+    uint64_t step;
+    OK(xft_run_find(at("out"), &state, &step));
+    static const char *const files[] = {"state.safetensors", "state.json", "model.safetensors", "config.json"};
+    char name[200];
+    if (step > 6) { /* the newest is cut short: the one before it serves */
+        snprintf(name, sizeof name, "out/checkpoints/step-%08llu/%s", (unsigned long long)step, files[step % 4]);
+        OK(truncate(at(name), 20) ? XFT_ERROR_IO : XFT_OK);
+    }
+    OK(xft_run(&options, &result));
+    cr_expect_eq(result.first_step, 6);
+    cr_expect(step == 6 || (strstr(told, "passed over a checkpoint") && strstr(told, files[step % 4])), "%s", told);
+    expect_same_model("whole", "out");
+}
+
+Test(run, a_resume_takes_device_and_choices_of_the_checkpoint) {
+    xft_run_options options = stopped_run("out");
+    xft_run_state state;
+    uint64_t step;
+    char name[200];
+    OK(xft_run_find(at("out"), &state, &step));
+    snprintf(name, sizeof name, "out/checkpoints/step-%08llu/state.json", (unsigned long long)step);
+    options.opened = NULL;
+    options.device = "auto";
+    edit(name, "s/\"choices\": {}/\"choices\": {\"x\": 1}/"); /* no choices that a device could take */
+    REFUSED(options, "options.choices has no object");
+    edit(name, "s/\"choices\": {\"x\": 1}/\"choices\": {}/");
+    edit(name, "s/\"name\": \"/\"name\": \"Other /");
+    REFUSED(options, "the run was on Other", "name a device");
+    options.device = xft_device_get_info(device)->id;
+    OK(xft_run(&options, NULL));
+    cr_expect(strstr(told, "instead of Other"), "%s", told);
 }
