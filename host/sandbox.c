@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const uint64_t default_memory = 2ull << 30;
+static const uint64_t default_memory = 2ull << 30, least_memory = 64000000;
 enum { RESULT_FD = 3, TAIL = 4096, MAX_FILES = 64 };
 static const double default_timeout = 10;
 
@@ -504,6 +504,9 @@ xft_status xft_sandbox_prepare(xft_sandbox *sandbox, char **interpreter) {
     *interpreter = NULL;
     XFT_FAIL_IF(!(sandbox->timeout >= 0 && sandbox->timeout <= 86400), XFT_ERROR_INVALID_ARGUMENT,
                 "sandbox: timeout of %g s, expected 0 to 86400", sandbox->timeout);
+    XFT_FAIL_IF(sandbox->memory && sandbox->memory < least_memory, XFT_ERROR_INVALID_ARGUMENT,
+                "sandbox: memory of %llu bytes; Python needs %llu", (unsigned long long)sandbox->memory,
+                (unsigned long long)least_memory);
     XFT_FAIL_IF(!xft_sandbox_isolates() && !sandbox->allow_unprotected, XFT_ERROR_UNSUPPORTED,
                 "sandbox: this system has no seccomp filters, so nothing would keep the tests from files and network; "
                 "allow_unprotected runs them nevertheless");

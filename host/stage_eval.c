@@ -25,7 +25,9 @@ static xft_status score_in(xft_stage_job *job, xft_model *model, const xft_token
                            const xft_problems *problems, const char *folder) {
     const xft_values *v = &job->v;
     char identity[33], *samples = NULL, *results = NULL;
+    uint32_t stops[16], stop_count = sizeof stops / sizeof *stops;
     XFT_TRY(xft_fingerprint(job->o.model, identity));
+    XFT_TRY(xft_checkpoint_stops(job->o.model, tokenizer, stops, &stop_count));
     xft_sample_options o = {.chat_template = xft_template_name(v->prompt_template),
                             .max_problems = (uint32_t)v->max_problems,
                             .samples = (uint32_t)v->samples,
@@ -35,10 +37,14 @@ static xft_status score_in(xft_stage_job *job, xft_model *model, const xft_token
                             .batch = (uint32_t)v->micro_batch,
                             .seed = v->seed,
                             .official = v->compat != 0,
+                            .stop = stops,
+                            .stop_count = stop_count,
                             .identity = identity,
                             .callbacks = &job->callbacks};
-    xft_score_options s = {.sandbox = {.timeout = v->timeout, .memory = (uint32_t)(v->memory >> 20)},
-                           .callbacks = &job->callbacks};
+    xft_score_options s = {
+        .sandbox = {.timeout = v->timeout, .memory = (uint64_t)v->memory, .allow_unprotected = v->allow_unprotected},
+        .jobs = (uint32_t)v->jobs,
+        .callbacks = &job->callbacks};
     xft_status status = xft_path_join(folder, "samples.jsonl", &samples);
     if (status == XFT_OK) status = xft_path_join(folder, "results.json", &results);
     if (status == XFT_OK) status = xft_problems_sample(problems, model, tokenizer, &o, samples);

@@ -381,6 +381,9 @@ Test(eval, what_cannot_run_is_an_error) {
     cr_expect(strstr(xft_error(), "no-such-python"), "%s", xft_error());
     cr_expect_eq(xft_sandbox_run(&(xft_sandbox){.python = "/bin/true"}, "x = 1", &v), XFT_ERROR_IO);
     cr_expect_eq(xft_sandbox_run(&(xft_sandbox){.timeout = -1}, "x = 1", &v), XFT_ERROR_INVALID_ARGUMENT);
+    cr_expect_eq(xft_sandbox_run(&(xft_sandbox){.memory = 2048}, "x = 1", &v), XFT_ERROR_INVALID_ARGUMENT);
+    OK(xft_sandbox_run(&(xft_sandbox){.memory = 64000000}, "x = 1", &v));
+    cr_expect_eq(v.outcome, XFT_OUTCOME_PASSED, "%s", v.message);
     cr_expect_eq(xft_sandbox_run(NULL, NULL, &v), XFT_ERROR_INVALID_ARGUMENT);
     setenv("TMPDIR", "/nowhere", 1);
     cr_expect_eq(xft_sandbox_run(NULL, "x = 1", &v), XFT_ERROR_IO);
