@@ -113,7 +113,7 @@ static int run_stage(call *call, xft_stage stage) {
     const xft_status status = xft_stage_run(call->settings, stage, &options, &result);
     clear_line();
     const int code = ended(status);
-    if (*values.output) write_report(values.output);
+    if (*values.output && (code == EXIT_DONE || code == EXIT_STOPPED)) write_report(values.output);
     if (code != EXIT_DONE) return code;
     if (call->json) return print_json(result_json(stage, &result));
     print_result(stage, &result);

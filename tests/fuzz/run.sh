@@ -56,10 +56,18 @@ lines jsonl <<'END'
 \x43{"instruction": "a\\u00e9", "response": "<|EOT|>"}\r\n\n{"instruction": "a b c d e f g h i j k l m", "response": "n"}\r\n
 \x13{"prompt": "", "completion": " "}\n{"prompt": "", "completion": "a"}
 END
+mapfile -t problems < <(find tests/problems -name '*.jsonl' | sort)
+seed problems ${problems[@]+"${problems[@]}"}
+lines problems <<'END'
+{"task_id": "t/0", "instruction": "a", "entry_point": "f", "test": "assert f()", "response": "x"}\n
+{"task_id": "H/0", "prompt": "def f():\\n", "entry_point": "f", "test": "def check(c): pass", "canonical_solution": " return 1"}\n
+{"task_id": "Mbpp/0", "prompt": "\\"\\"\\"\\na\\nassert f() == 1\\n\\"\\"\\"", "entry_point": "f", "base_input": [[1]], "plus_input": [], "canonical_solution": "b", "atol": 0.1}
+END
 words safetensors host/safetensors.c
 words config models/config.c
 words settings host/include/xft/settings.def
 words jsonl host/dataset.c
+words problems host/problems.c
 words index host/shards.c
 words tokenizer host/tokenizer/load.c
 
