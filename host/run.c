@@ -329,29 +329,42 @@ static xft_status evaluate(xft_run_job *job) {
     return XFT_OK;
 }
 
+/* The squared coefficient of variation, as the balance loss has it. */
+static double cv2(const float *v, uint32_t count) {
+    double mean = 0, variance = 0;
+    for (uint32_t i = 0; i < count; i++) mean += (double)v[i] / count;
+    for (uint32_t i = 0; i < count; i++) variance += ((double)v[i] - mean) * ((double)v[i] - mean);
+    return count > 1 ? variance / (count - 1) / (mean * mean + 1e-10) : 0;
+}
+
+/* Shares of the picks of a layer's routed experts, into *load; returns their entropy over that of equal shares. */
+static double shares(const float *picked, uint32_t routed, json_t **load) {
+    double sum = 0, entropy = 0;
+    *load = json_array();
+    for (uint32_t e = 0; e < routed; e++) sum += (double)picked[e];
+    for (uint32_t e = 0; e < routed; e++) {
+        double share = sum > 0 ? (double)picked[e] / sum : 0;
+        if (share > 0) entropy -= share * log(share);
+        json_array_append_new(*load, json_real(share));
+    }
+    return routed > 1 ? entropy / log(routed) : 1;
+}
+
 static xft_status log_router(xft_run_job *job) {
     const xft_config *c = xft_model_get_config(job->model);
-    uint32_t routed = xft_config_routed(c);
-    json_t *loads = json_array(), *entropies = json_array();
+    const uint32_t routed = xft_config_routed(c);
+    json_t *loads = json_array(), *entropies = json_array(), *balances = json_array(), *load;
     xft_status status = XFT_OK;
-    for (uint32_t l = 0; l < c->num_layers && status == XFT_OK; l++) {
-        float stats[3 * 64];
-        double sum = 0, entropy = 0;
+    for (uint32_t l = 0; l < c->num_layers; l++) {
+        float stats[3 * 64]; /* importance, load, tokens */
         status = xft_trainer_router_stats(job->trainer, l, stats);
         if (status != XFT_OK) break;
-        const float *picked = stats + 2 * (size_t)routed;
-        json_t *load = json_array();
-        for (uint32_t e = 0; e < routed; e++) sum += (double)picked[e];
-        for (uint32_t e = 0; e < routed; e++) {
-            double share = sum > 0 ? (double)picked[e] / sum : 0;
-            if (share > 0) entropy -= share * log(share);
-            json_array_append_new(load, json_real(share));
-        }
+        double balance = (double)c->balance_weight * (cv2(stats, routed) + cv2(stats + routed, routed));
+        json_array_append_new(entropies, json_real(shares(stats + 2 * (size_t)routed, routed, &load)));
         json_array_append_new(loads, load);
-        json_array_append_new(entropies, json_real(routed > 1 ? entropy / log(routed) : 1));
+        json_array_append_new(balances, xft_run_number(balance));
     }
-    json_t *fields = json_pack("{s:o,s:o,s:o}", "load", loads, "entropy", entropies, "balance",
-                               xft_run_number(job->metrics.balance));
+    json_t *fields = json_pack("{s:o,s:o,s:o}", "load", loads, "entropy", entropies, "balance", balances);
     if (status == XFT_OK) return xft_run_log(job, "router", fields);
     json_decref(fields);
     return status;

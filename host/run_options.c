@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The reference's 1e-5 moves an alpha by a thousandth in a whole run. Adafactor's first updates have size 1 whatever
- * the gradient is, so a rate of 0.1 moves a coefficient by 0.1 a step at most: enough in 30 steps. */
-static const double merge_rate = 0.1, official_merge_rate = 1e-5, tune_rate = 5e-5;
+/* The reference's 1e-5 moves an alpha by two thousandths in a whole run. Adafactor's updates of a vector are about 1
+ * whatever the gradient is, so a coefficient goes at most `lr` a step: 30 steps at a rate that falls from 0.05 to 0 can
+ * move it by 0.75. */
+static const double merge_rate = 0.05, official_merge_rate = 1e-5, tune_rate = 5e-5;
 
 double xft_run_default_rate(xft_run_stage stage, bool official) {
     return stage != XFT_RUN_MERGE ? tune_rate : official ? official_merge_rate : merge_rate;

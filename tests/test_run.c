@@ -388,6 +388,38 @@ Test(run, merge_learns_at_its_default_rate) {
     cr_expect_eq(config.num_experts, 0);
 }
 
+/* ---- Statistics of the router ---- */
+
+/* With one micro-batch a step, the layers' balance losses are the step's. */
+Test(run, router_statistics_add_up) {
+    xft_run_options options = options_for(XFT_RUN_TUNE, "out");
+    options.micro_batch = options.batch;
+    OK(xft_run(&options, NULL));
+    json_t *log = read_log("out"), *line;
+    double step_balance = 0;
+    uint32_t lines = 0;
+    size_t i;
+    json_array_foreach(log, i, line) {
+        const char *event = json_string_value(json_object_get(line, "event"));
+        if (!strcmp(event, "step")) step_balance = json_real_value(json_object_get(line, "balance"));
+        if (strcmp(event, "router") != 0) continue;
+        double balance = 0, entropy;
+        lines++;
+        for (size_t l = 0; l < 2; l++) {
+            double sum = 0;
+            json_t *load = json_array_get(json_object_get(line, "load"), l);
+            cr_assert_eq(json_array_size(load), 3);
+            for (size_t e = 0; e < 3; e++) sum += json_real_value(json_array_get(load, e));
+            entropy = json_real_value(json_array_get(json_object_get(line, "entropy"), l));
+            cr_expect(fabs(sum - 1) < 1e-6 && entropy >= 0 && entropy <= 1 + 1e-9);
+            balance += json_real_value(json_array_get(json_object_get(line, "balance"), l));
+        }
+        cr_expect_lt(fabs(balance / step_balance - 1), 1e-3, "%g, the step says %g", balance, step_balance);
+    }
+    cr_expect_eq(lines, 12);
+    json_decref(log);
+}
+
 /* ---- What a resume starts from ---- */
 
 static char told[2000];

@@ -21,7 +21,8 @@
  *     step         epoch, loss, balance, grad_norm, lr, tokens, labels, tokens_per_s, seconds, skipped (so far), memory
  *     eval         loss, perplexity, labels
  *     router       of the step's last micro-batch: load: per layer, each routed expert's share of the picks;
- *                  entropy: per layer, of these shares, divided by the greatest possible (1: all alike); balance
+ *                  entropy: per layer, of these shares, divided by the greatest possible (1: all alike); balance:
+ *                  per layer its part of the balance loss
  *     mixing       alpha: per layer (merge stage)
  *     checkpoint   path
  *     resume, cancelled
@@ -36,8 +37,9 @@
  * next start. Only one process at a time can have a run in a folder.
  *
  * A resume refuses other inputs and other settings, naming each, but for those that do not touch the weights:
- * recompute, eval_data, eval_every, router_every, log_every, save_every, keep, keep_best, max_skipped; and for another
- * device, which is named in a warning, for it gives other bits. Files may have moved as long as they are the same.
+ * recompute, eval_data, eval_every, router_every, log_every, save_every, keep, keep_best, max_skipped, shard_size and
+ * save_dtype; and for another device, which is named in a warning, for it gives other bits. Files may have moved as
+ * long as they are the same.
  *
  * Threads: a run belongs to the thread that called xft_run; callbacks are called on it.
  */
