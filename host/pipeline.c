@@ -43,6 +43,12 @@ enum { PARTS = sizeof all_parts / sizeof *all_parts };
  * is an output at work; its status is "running". */
 static const char state_name[] = "stage.json";
 
+/* Folders whose fingerprint is known, so that each is read once. */
+typedef struct known {
+    char *folder;
+    char hex[33];
+} known;
+
 typedef struct pipeline {
     const xft_settings *settings;
     xft_pipeline_options o;
@@ -52,6 +58,8 @@ typedef struct pipeline {
     uint32_t number, count;
     json_t *summary; /* pipeline.json */
     bool changed;    /* something was done: the report is out of date */
+    known known[PARTS + XFT_STAGE_COUNT];
+    uint32_t known_count;
 } pipeline;
 
 /* ---- Small files ---- */
@@ -136,9 +144,31 @@ static void explain(const json_t *old, const json_t *description, char *why, siz
              *inputs ? "inputs changed: " : "", inputs);
 }
 
+static void remember(pipeline *p, const char *folder, const char hex[33]) {
+    uint32_t i = 0;
+    while (i < p->known_count && strcmp(p->known[i].folder, folder) != 0) i++;
+    if (i == sizeof p->known / sizeof *p->known) return;
+    if (i == p->known_count) p->known[p->known_count++].folder = strdup(folder);
+    if (p->known[i].folder)
+        memcpy(p->known[i].hex, hex, 33);
+    else
+        p->known_count--;
+}
+
+static xft_status fingerprint_of_model(pipeline *p, const char *folder, char hex[33]) {
+    for (uint32_t i = 0; i < p->known_count; i++)
+        if (!strcmp(p->known[i].folder, folder)) {
+            memcpy(hex, p->known[i].hex, 33);
+            return XFT_OK;
+        }
+    XFT_TRY(xft_fingerprint(folder, hex));
+    remember(p, folder, hex);
+    return XFT_OK;
+}
+
 /* Fingerprint of what a part has made: of a model, or of scores. */
-static xft_status fingerprint(const part *q, const char *folder, char hex[33]) {
-    if (q->stage != XFT_STAGE_EVAL) return xft_fingerprint(folder, hex);
+static xft_status fingerprint(pipeline *p, const part *q, const char *folder, char hex[33]) {
+    if (q->stage != XFT_STAGE_EVAL) return fingerprint_of_model(p, folder, hex);
     char *path;
     XFT_TRY(xft_path_join(folder, "eval.json", &path));
     xft_status status = xft_fingerprint(path, hex);
@@ -147,8 +177,8 @@ static xft_status fingerprint(const part *q, const char *folder, char hex[33]) {
 }
 
 /* Whether `folder` holds a finished output with this description; if not, why says what is wrong with it. */
-static xft_status matches(const part *q, const char *folder, const json_t *description, bool *same, char *why,
-                          size_t room) {
+static xft_status matches(pipeline *p, const part *q, const char *folder, const json_t *description, bool *same,
+                          char *why, size_t room) {
     json_t *state;
     char hex[33] = "";
     *same = false;
@@ -159,7 +189,7 @@ static xft_status matches(const part *q, const char *folder, const json_t *descr
         snprintf(why, room, "not done yet");
     } else if (!json_equal(old, description)) {
         explain(old, description, why, room);
-    } else if (fingerprint(q, folder, hex) != XFT_OK || strcmp(hex, output) != 0) {
+    } else if (fingerprint(p, q, folder, hex) != XFT_OK || strcmp(hex, output) != 0) {
         snprintf(why, room, "output changed or incomplete");
     } else {
         *same = true;
@@ -216,11 +246,12 @@ static xft_stage_options options_of(const pipeline *p, const part *q, const char
                                .callbacks = p->o.callbacks};
 }
 
-static xft_status describe(const pipeline *p, const part *q, const char *model, json_t **description) {
+static xft_status describe(pipeline *p, const part *q, const char *model, json_t **description) {
     xft_stage_job job;
     xft_stage_result result;
     xft_stage_options options = options_of(p, q, model, NULL);
     XFT_TRY(xft_stage_prepare(&job, p->settings, q->stage, &options, &result));
+    XFT_TRY(fingerprint_of_model(p, job.o.model, job.model_hex));
     return xft_stage_inputs(&job, description);
 }
 
@@ -242,15 +273,16 @@ static xft_status begin_work(const pipeline *p, const char *work, const json_t *
     return status;
 }
 
-static xft_status end_work(const part *q, const char *work, const char *final, const json_t *description,
+static xft_status end_work(pipeline *p, const part *q, const char *work, const char *final, const json_t *description,
                            double seconds) {
     char hex[33];
-    XFT_TRY(fingerprint(q, work, hex));
+    XFT_TRY(fingerprint(p, q, work, hex));
     json_t *state = json_pack("{s:s,s:s,s:f,s:o,s:O}", "status", "done", "output", hex, "seconds", seconds, "finished",
                               now(), "description", description);
     xft_status status = write_json(work, state_name, state);
     json_decref(state);
     if (status == XFT_OK) status = xft_replace(work, final);
+    if (status == XFT_OK && q->stage != XFT_STAGE_EVAL) remember(p, final, hex);
     return status;
 }
 
@@ -266,7 +298,7 @@ static xft_status make(pipeline *p, const part *q, const char *model, const char
     if (status == XFT_OK) status = note(p, q->name, "running", why, -1);
     if (status == XFT_OK) status = tell(p, q, XFT_PART_STARTED, final, why, NULL);
     if (status == XFT_OK) status = xft_stage_run(p->settings, q->stage, &options, &result);
-    if (status == XFT_OK) status = end_work(q, work, final, description, monotonic() - start);
+    if (status == XFT_OK) status = end_work(p, q, work, final, description, monotonic() - start);
     if (status == XFT_OK) status = note(p, q->name, "done", NULL, monotonic() - start);
     if (status == XFT_OK) status = tell(p, q, XFT_PART_DONE, final, NULL, &result);
     p->changed = true;
@@ -282,7 +314,7 @@ static xft_status run_part(pipeline *p, const part *q) {
     XFT_TRY(xft_path_join(p->output, q->name, &final));
     xft_status status = source_of(p, q, &model);
     if (status == XFT_OK) status = describe(p, q, model, &description);
-    if (status == XFT_OK && p->resume) status = matches(q, final, description, &same, why, sizeof why);
+    if (status == XFT_OK && p->resume) status = matches(p, q, final, description, &same, why, sizeof why);
     if (status == XFT_OK && same) {
         status = note(p, q->name, "done", NULL, -1);
         if (status == XFT_OK) status = tell(p, q, XFT_PART_SKIPPED, final, NULL, NULL);
@@ -397,7 +429,7 @@ static xft_status choose(pipeline *p, const xft_values *run) {
     return XFT_OK;
 }
 
-/* Whether every stage fits, as far as the base tells, before the first hour is spent. */
+/* Whether every stage fits and finds its files, as far as the base tells, before the first hour is spent. */
 static xft_status check_needs(const pipeline *p) {
     uint64_t disk = 0;
     for (uint32_t i = 0; i < PARTS; i++) {
@@ -408,7 +440,8 @@ static xft_status check_needs(const pipeline *p) {
         xft_stage_options options = options_of(p, q, NULL, NULL);
         XFT_TRY(xft_stage_prepare(&job, p->settings, q->stage, &options, &result));
         if (q->stage == XFT_STAGE_UPCYCLE && job.config.num_experts) return XFT_OK; /* it says so itself */
-        xft_status status = xft_stage_check(&job, &disk);
+        xft_status status = xft_stage_check_inputs(&job);
+        if (status == XFT_OK) status = xft_stage_check(&job, &disk);
         xft_stage_close_device(&job);
         if (status != XFT_OK) return xft_fail_in(status, "%s", q->name);
     }
@@ -460,6 +493,7 @@ xft_status xft_pipeline_run(const xft_settings *settings, const xft_pipeline_opt
         status = xft_fail(status, "%s", reason);
     }
     json_decref(p.summary);
+    for (uint32_t i = 0; i < p.known_count; i++) free(p.known[i].folder);
     close(fd);
     return status;
 }

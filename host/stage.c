@@ -6,9 +6,11 @@
 #include "files.h"
 #include "shards.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- What all stages begin with ---- */
 
@@ -172,7 +174,11 @@ xft_status xft_stage_inputs(const xft_stage_job *job, json_t **description) {
                   (job->stage == XFT_STAGE_MERGE && xft_stage_merge_kind(job) == XFT_MERGE_LEARNED);
     bool scores = job->stage == XFT_STAGE_EVAL || job->stage == XFT_STAGE_MERGE;
     bool takes_data = trains || (scores && !v->eval_data.count);
-    xft_status status = add_content(inputs, "model", &job->o.model, 1);
+    xft_status status = XFT_OK;
+    if (*job->model_hex)
+        json_object_set_new(inputs, "model", json_pack("[s]", job->model_hex));
+    else
+        status = add_content(inputs, "model", &job->o.model, 1);
     if (status == XFT_OK && takes_data) status = add_content(inputs, "data", v->data.items, v->data.count);
     if (status == XFT_OK && (trains || scores))
         status = add_content(inputs, "eval_data", v->eval_data.items, v->eval_data.count);
@@ -185,6 +191,34 @@ xft_status xft_stage_inputs(const xft_stage_job *job, json_t **description) {
         *description = NULL;
     }
     return status;
+}
+
+/* ---- Checks ---- */
+
+static xft_status check_readable(const char *key, const xft_text_list *paths) {
+    for (uint32_t i = 0; i < paths->count; i++)
+        XFT_FAIL_IF(access(paths->items[i], R_OK) != 0, XFT_ERROR_IO, "%s: %s: %s", key, paths->items[i],
+                    strerror(errno));
+    return XFT_OK;
+}
+
+static xft_status check_problems(const xft_values *v) {
+    xft_problems *problems;
+    xft_verdict verdict;
+    XFT_TRY(xft_problems_load(v->problems, &problems));
+    xft_problems_free(problems);
+    return v->execute ? xft_sandbox_run(NULL, "pass", &verdict) : XFT_OK;
+}
+
+xft_status xft_stage_check_inputs(const xft_stage_job *job) {
+    const xft_values *v = &job->v;
+    if (job->stage == XFT_STAGE_UPCYCLE) return XFT_OK;
+    XFT_TRY(check_readable("data", &v->data));
+    XFT_TRY(check_readable("eval_data", &v->eval_data));
+    if (job->stage == XFT_STAGE_EVAL && *v->problems) return check_problems(v);
+    if (job->stage != XFT_STAGE_MERGE || xft_stage_merge_kind(job) != XFT_MERGE_GIVEN) return XFT_OK;
+    if (!*v->coefficients) return xft_settings_need(job->settings, XFT_STAGE_MERGE, "coefficients");
+    return check_readable("coefficients", &(xft_text_list){&v->coefficients, 1});
 }
 
 /* ---- Training ---- */
@@ -315,6 +349,7 @@ xft_status xft_stage_run(const xft_settings *settings, xft_stage stage, const xf
     xft_stage_job job;
     XFT_TRY(xft_stage_prepare(&job, settings, stage, options, result ? result : &own));
     XFT_TRY(check_output(&job));
+    XFT_TRY(xft_stage_check_inputs(&job));
     uint64_t disk = 0;
     xft_status status = xft_stage_check(&job, &disk);
     if (status == XFT_OK && job.o.output) status = xft_check_space(job.o.output, disk, "the stage");

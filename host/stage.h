@@ -14,6 +14,7 @@ typedef struct xft_stage_job {
     xft_stage_options o; /* model is set; output too, but for an eval that writes nothing */
     xft_values v;
     xft_config config;       /* of the model */
+    char model_hex[33];      /* its fingerprint; "": not known yet */
     xft_callbacks callbacks; /* the caller's, and its wish to stop */
     xft_device *device;      /* not for training, which opens its own */
     bool own_device;
@@ -39,6 +40,10 @@ xft_save_options xft_stage_save_options(const xft_stage_job *job);
 /* The evaluation data of a stage: eval_data, else the share eval_fraction of data, else (`whole`) data; NULL in *set
  * when there is none. */
 xft_status xft_stage_eval_data(const xft_stage_job *job, const xft_tokenizer *tokenizer, bool whole, xft_dataset **set);
+
+/* What can be seen to fail at once: files that cannot be read, problems that cannot be understood, tests that cannot be
+ * run. */
+xft_status xft_stage_check_inputs(const xft_stage_job *job);
 
 /* stage_plan.c */
 xft_status xft_stage_needs_of(xft_stage_job *job, xft_stage_needs *needs);

@@ -1,6 +1,7 @@
 /* MoE -> dense: the coefficients, the mixed model, and what it is worth beside the uniform and the shared one. */
 #include "stage.h"
 
+#include "callbacks.h"
 #include "error.h"
 #include "files.h"
 
@@ -53,7 +54,6 @@ static xft_status read_rows(const xft_stage_job *job, const json_t *rows, const 
 /* A file of the user's: [[alpha of layer 0], …], or an object with "alpha", such as merge.json of another merge. */
 static xft_status read_given(const xft_stage_job *job, float *a) {
     const char *path = job->v.coefficients;
-    if (!*path) return xft_settings_need(job->settings, XFT_STAGE_MERGE, "coefficients");
     char *text;
     XFT_TRY(xft_read_file(path, &text, NULL));
     json_error_t error;
@@ -208,7 +208,14 @@ static xft_status mix(mixture *m, float *a) {
                                 &(xft_load_options){.dtype = dtype, .callbacks = &job->callbacks}, &m->moe));
     XFT_TRY(measure_all(m));
     if (xft_stage_merge_kind(job) != XFT_MERGE_LEARNED) XFT_TRY(save_mixed(m));
-    return write_summary(m);
+    XFT_TRY(write_summary(m));
+    if (xft_stage_merge_kind(job) == XFT_MERGE_LEARNED && job->result->most_moved < 0.01 && !job->v.compat)
+        xft_log(&job->callbacks, XFT_LOG_WARNING,
+                "the coefficients moved by at most %.4f, so the merge is nearly the uniform one; lr is %g, the default "
+                "of this stage is %s",
+                job->result->most_moved, job->v.lr,
+                xft_setting_default(xft_settings_find("lr"), XFT_STAGE_MERGE, false));
+    return XFT_OK;
 }
 
 /* The learned merge is a training run, whose end is the merged model; merge.json is written after it, and again when it

@@ -7,12 +7,14 @@
 #include "xft/safetensors.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -317,6 +319,37 @@ Test(pipeline, earlier_output_stays) {
     cr_expect_str_eq(s.reason, "goes on");
     snprintf(command, sizeof command, "cmp -s %s/model.safetensors %s/model.safetensors", at("before"), at("out/sft"));
     cr_expect_neq(system(command), 0);
+    xft_settings_destroy(settings);
+}
+
+/* What would fail after hours fails before the first. */
+Test(pipeline, refused_at_once) {
+    static const struct {
+        const char *key, *value, *reason;
+    } wrong[] = {
+        {"eval.eval_data", "nowhere.jsonl", "eval_data: nowhere.jsonl: No such file"},
+        {"eval.problems", "nowhere.gz", "nowhere.gz"},
+        {"merge.merge_kind", "given", "coefficients"},
+        {"stages", "tun", "did you mean tune?"},
+        {"model", "nowhere", "nowhere/config.json: No such file"},
+        {"device", "no-such-device", "no-such-device"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        story s = {0};
+        xft_settings *settings = settings_for("never");
+        OK(xft_settings_set(settings, wrong[i].key, wrong[i].value));
+        cr_expect_neq(xft_pipeline_run(settings, &(xft_pipeline_options){.user = &s, .part = tell_part}), XFT_OK);
+        cr_expect(strstr(xft_error(), wrong[i].reason), "%s: %s", wrong[i].key, xft_error());
+        cr_expect(!*s.text && !there("never/sft.part"), "%s: began with %s", wrong[i].key, s.text);
+        xft_settings_destroy(settings);
+    }
+    /* one pipeline in a folder at a time */
+    xft_settings *settings = settings_for("never");
+    int fd = open(at("never"), O_RDONLY | O_DIRECTORY);
+    cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    cr_expect_eq(xft_pipeline_run(settings, NULL), XFT_ERROR_IO);
+    cr_expect(strstr(xft_error(), "another pipeline"), "%s", xft_error());
+    close(fd);
     xft_settings_destroy(settings);
 }
 
