@@ -605,6 +605,9 @@ static xft_status check_together(const xft_settings *settings, xft_stage stage, 
     } else if (v->precision == 0) {
         v->precision = 1;
     }
+    XFT_FAIL_IF(trains && v->packing && v->compat != 0, XFT_ERROR_INVALID_ARGUMENT,
+                "packing: yes (%s) excludes compat: official (%s), which pads its sequences",
+                origin_of(settings, stage, "packing"), origin_of(settings, stage, "compat"));
     XFT_FAIL_IF(stage == XFT_STAGE_UPCYCLE && v->top_k > v->experts, XFT_ERROR_INVALID_ARGUMENT,
                 "top_k: %u experts per token (%s) of %u in all (%s); expected at most as many", (unsigned)v->top_k,
                 origin_of(settings, stage, "top_k"), (unsigned)v->experts, origin_of(settings, stage, "experts"));

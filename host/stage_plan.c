@@ -36,17 +36,22 @@ static xft_config as_dense(const xft_config *moe) {
     return c;
 }
 
-/* Rows of a micro-batch at the most; a packed row holds several sequences. */
+/* Tokens of a micro-batch at the most. */
 static uint32_t tokens_of(const xft_values *v, const xft_config *c) {
     uint64_t length = v->length < c->max_positions ? v->length : c->max_positions;
     return (uint32_t)(length * (v->micro_batch < v->batch ? v->micro_batch : v->batch));
 }
 
+/* Sequences of a micro-batch at the most: packed rows hold samples of at least 2 tokens. */
+static uint32_t sequences_of(const xft_values *v, const xft_config *c) {
+    return v->packing ? (tokens_of(v, c) + 1) / 2 : (uint32_t)(v->micro_batch < v->batch ? v->micro_batch : v->batch);
+}
+
 static xft_status training(const xft_values *v, const xft_config *c, bool merge, const xft_device *device,
                            xft_plan *plan) {
-    uint32_t tokens = tokens_of(v, c), rows = (uint32_t)(v->micro_batch < v->batch ? v->micro_batch : v->batch);
+    uint32_t tokens = tokens_of(v, c), sequences = sequences_of(v, c);
     xft_train_options o = {.tokens = tokens,
-                           .sequences = v->packing ? rows * 16 : rows,
+                           .sequences = sequences,
                            .merge = merge,
                            .optimizer = (xft_optimizer)v->optimizer,
                            .precision = v->dtype == XFT_F32 ? XFT_PRECISION_F32 : (xft_precision)v->precision,
@@ -57,7 +62,7 @@ static xft_status training(const xft_values *v, const xft_config *c, bool merge,
     if (!v->eval_data.count && !(v->eval_fraction > 0)) return XFT_OK;
     xft_config dense = as_dense(c);
     xft_plan evaluation;
-    XFT_TRY(xft_plan_evaluation(merge ? &dense : c, (xft_dtype)v->dtype, tokens, rows, device, &evaluation));
+    XFT_TRY(xft_plan_evaluation(merge ? &dense : c, (xft_dtype)v->dtype, tokens, sequences, device, &evaluation));
     plan->activations += evaluation.activations;
     plan->scratch += evaluation.scratch;
     plan->total += evaluation.activations + evaluation.scratch;
@@ -70,7 +75,7 @@ static xft_status mixing(const xft_values *v, const xft_config *moe, xft_dtype d
     xft_config dense = as_dense(moe);
     uint64_t bytes;
     XFT_TRY(weights_of(moe, dtype, device, &bytes));
-    XFT_TRY(xft_plan_evaluation(&dense, dtype, tokens_of(v, moe), (uint32_t)v->micro_batch, device, plan));
+    XFT_TRY(xft_plan_evaluation(&dense, dtype, tokens_of(v, moe), sequences_of(v, moe), device, plan));
     plan->weights += bytes;
     plan->total += bytes;
     return XFT_OK;
@@ -105,7 +110,7 @@ static xft_status evaluating(const xft_stage_job *job, const xft_values *v, xft_
                                .capacity = (uint32_t)(longest < c->max_positions ? longest : c->max_positions),
                                .official = v->compat != 0};
     xft_plan generation;
-    XFT_TRY(xft_plan_evaluation(c, (xft_dtype)v->dtype, tokens_of(v, c), (uint32_t)v->micro_batch, job->device, plan));
+    XFT_TRY(xft_plan_evaluation(c, (xft_dtype)v->dtype, tokens_of(v, c), sequences_of(v, c), job->device, plan));
     if (!*v->problems) return XFT_OK;
     XFT_TRY(xft_plan_generation(c, (xft_dtype)v->dtype, &o, job->device, &generation));
     if (generation.total > plan->total) *plan = generation;

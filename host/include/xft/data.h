@@ -11,7 +11,8 @@
  *         XFT_TRY(xft_trainer_step(trainer, batches, count, lr));
  *     }
  *
- * A line of a file is a JSON object in one of three forms, the first that fits; other keys are ignored:
+ * Files may be compressed with gzip. A line is a JSON object in one of three forms, the first that fits; other keys are
+ * ignored:
  *
  *     {"messages": [{"role": "system"|"user"|"assistant", "content": "…"}, …]}
  *     {"prompt": "…", "completion": "…"}
