@@ -608,6 +608,9 @@ static xft_status check_together(const xft_settings *settings, xft_stage stage, 
     XFT_FAIL_IF(trains && v->packing && v->compat != 0, XFT_ERROR_INVALID_ARGUMENT,
                 "packing: yes (%s) excludes compat: official (%s), which pads its sequences",
                 origin_of(settings, stage, "packing"), origin_of(settings, stage, "compat"));
+    XFT_FAIL_IF(stage == XFT_STAGE_UPCYCLE && v->top_k < 2 && v->gate != 2, XFT_ERROR_INVALID_ARGUMENT,
+                "top_k: 1 expert per token (%s) is the shared one alone; expected at least 2, or gate: vanilla",
+                origin_of(settings, stage, "top_k"));
     XFT_FAIL_IF(stage == XFT_STAGE_UPCYCLE && v->top_k > v->experts, XFT_ERROR_INVALID_ARGUMENT,
                 "top_k: %u experts per token (%s) of %u in all (%s); expected at most as many", (unsigned)v->top_k,
                 origin_of(settings, stage, "top_k"), (unsigned)v->experts, origin_of(settings, stage, "experts"));

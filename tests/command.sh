@@ -107,6 +107,9 @@ check "generate" ends 0 '.' generate --model small/dense --device opencl --max-n
 check "generate --json" json generate --model small/moe --device opencl --max-new-tokens 5 --json abc "$(printf 'd%.0s' {1..9})"
 check "generate: answers" holds 'len(j["answers"]) == 2 and all(1 <= len(a["ids"]) <= 5 for a in j["answers"])'
 check "generate from standard input" bash -c "echo abc | '$xft' generate --model small/dense --device opencl --max-new-tokens 3"
+check "generate: a prompt that is too long" ends 1 'prompt 2 has 70 tokens; expected fewer than 64' \
+    generate --model small/dense --device opencl abc "$(printf 'a%.0s' {1..70})"
+check "generate: an empty prompt" ends 1 'prompt 1 is empty' generate --model small/dense --device opencl ""
 echo abc >prompt.txt
 same_from_file() {
     [ "$("$xft" generate --model small/dense --device opencl --max-new-tokens 4 --file prompt.txt)" = \

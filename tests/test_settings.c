@@ -176,6 +176,11 @@ Test(settings, values_are_checked_together) {
     cr_expect_neq(xft_settings_resolve(s, XFT_STAGE_UPCYCLE, &values), XFT_OK);
     cr_expect_not_null(strstr(xft_error(), "top_k: 6 experts per token (default) of 4 in all (p.yaml:2)"), "%s",
                        xft_error());
+    cr_expect_eq(xft_settings_set(s, "top_k", "1"), XFT_OK);
+    cr_expect_neq(xft_settings_resolve(s, XFT_STAGE_UPCYCLE, &values), XFT_OK);
+    cr_expect_not_null(strstr(xft_error(), "gate: vanilla"), "%s", xft_error());
+    cr_expect_eq(xft_settings_set(s, "gate", "vanilla"), XFT_OK);
+    cr_expect_eq(xft_settings_resolve(s, XFT_STAGE_UPCYCLE, &values), XFT_OK, "%s", xft_error());
     cr_expect_neq(xft_settings_need(s, XFT_STAGE_SFT, "data"), XFT_OK);
     cr_expect_not_null(strstr(xft_error(), "--data FILE"), "%s", xft_error());
     cr_expect_eq(xft_settings_set(s, "data", "a"), XFT_OK);

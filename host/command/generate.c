@@ -205,6 +205,22 @@ static json_t *answers_json(const job *j, double seconds) {
 
 /* ---- The command ---- */
 
+/* Answers end where the positions that the model was made for do. */
+static int fit_length(job *j) {
+    const xft_config *c = xft_model_get_config(j->model);
+    const double factor = c->rope_scaling == XFT_ROPE_DYNAMIC ? c->rope_factor : 1;
+    const uint32_t most = (uint32_t)(factor * c->max_positions);
+    for (uint32_t i = 0; i < j->prompt_count; i++) {
+        if (j->prompts[i].count == 0)
+            return fail(EXIT_FAILED, "prompt %u is empty, and the tokenizer puts nothing before a text", i + 1);
+        if (j->prompts[i].count >= most)
+            return fail(EXIT_FAILED, "prompt %u has %zu tokens; expected fewer than %u, the longest text that %s takes",
+                        i + 1, j->prompts[i].count, most, j->values.model);
+    }
+    if (j->values.max_new_tokens > most - j->longest) j->values.max_new_tokens = most - j->longest;
+    return EXIT_DONE;
+}
+
 static xft_status prepare(job *j) {
     const xft_values *v = &j->values;
     const xft_load_options load = {.dtype = (xft_dtype)v->dtype, .callbacks = &console};
@@ -221,7 +237,15 @@ static xft_status prepare(job *j) {
 }
 
 static int answer(job *j) {
+    const xft_values *v = &j->values;
     xft_status status = prepare(j);
+    if (status != XFT_OK) return fail_status(status);
+    if (fit_length(j) != EXIT_DONE) return EXIT_FAILED;
+    const xft_generator_options options = {.batch = j->prompt_count < v->micro_batch ? j->prompt_count
+                                                                                     : (uint32_t)v->micro_batch,
+                                           .capacity = j->longest + (uint32_t)v->max_new_tokens,
+                                           .official = v->compat != 0};
+    status = xft_generator_create(j->model, &options, &j->generator);
     const double start = clock_seconds();
     for (j->first = 0; j->first < j->prompt_count && status == XFT_OK; j->first += (uint32_t)j->values.micro_batch) {
         const uint32_t left = j->prompt_count - j->first;

@@ -45,9 +45,8 @@ static void append_choices(char *text, size_t room, const char *choices) {
     }
 }
 
-/* "default: 5; tune: 4; merge: 1; with compat official: …" for the stages of a command. */
-static void append_default(char *text, size_t room, const xft_setting *s, int command) {
-    const uint32_t stages = s->stages & commands[command].stages;
+/* "default: 5; tune: 4; merge: 1; with compat official: …" for some stages. */
+static void append_default(char *text, size_t room, const xft_setting *s, uint32_t stages) {
     const char *first = NULL;
     char part[80];
     for (int stage = 0; stage < XFT_STAGE_COUNT; stage++) {
@@ -75,7 +74,7 @@ static void append_default(char *text, size_t room, const xft_setting *s, int co
     append(text, room, ")");
 }
 
-static void describe(char *text, size_t room, const xft_setting *s, const char *help, int command) {
+static void describe(char *text, size_t room, const xft_setting *s, const char *help, uint32_t stages) {
     snprintf(text, room, "%s", help);
     if (!s) return;
     if (s->type == XFT_SETTING_LIST) append(text, room, "; may be given several times");
@@ -83,7 +82,7 @@ static void describe(char *text, size_t room, const xft_setting *s, const char *
         append(text, room, ": ");
         append_choices(text, room, s->choices);
     }
-    append_default(text, room, s, command);
+    append_default(text, room, s, s->stages & stages);
 }
 
 /* ---- Help ---- */
@@ -127,7 +126,7 @@ static void help_flag(void *user, const char *group, const char *name, const xft
         fputc('\n', p->file);
         at = 0;
     }
-    describe(text, sizeof text, setting, help, p->command);
+    describe(text, sizeof text, setting, help, commands[p->command].stages);
     print_wrapped(p->file, text, COLUMN, at);
 }
 
@@ -188,20 +187,62 @@ static void roff(FILE *file, const char *text) {
     }
 }
 
-static void man_flag(void *user, const char *group, const char *name, const xft_setting *setting, const char *argument,
-                     const char *help) {
-    page *p = user;
+static void man_entry(FILE *file, const char *name, const xft_setting *setting, const char *argument,
+                      const char *help) {
     char text[600];
-    if (!p->group || strcmp(p->group, group)) fprintf(p->file, ".PP\n.I %s\n", group);
+    fputs(".TP\n.B \\-\\-", file);
+    if (setting && setting->type == XFT_SETTING_BOOL) fputs("[no\\-]", file);
+    roff(file, name);
+    if (*argument) fprintf(file, " \\fI%s\\fP", argument);
+    fputc('\n', file);
+    describe(text, sizeof text, setting, help, UINT32_MAX);
+    roff(file, text);
+    fputc('\n', file);
+}
+
+/* Options are explained with their command, settings once for all. */
+static void man_option(void *user, const char *group, const char *name, const xft_setting *setting,
+                       const char *argument, const char *help) {
+    page *p = user;
+    (void)group;
+    if (!setting) man_entry(p->file, name, NULL, argument, help);
+}
+
+static void man_setting_name(void *user, const char *group, const char *name, const xft_setting *setting,
+                             const char *argument, const char *help) {
+    page *p = user;
+    (void)argument;
+    (void)help;
+    if (!setting) return;
+    fputs(p->group ? ",\n" : ".PP\nSettings:\n", p->file);
     p->group = group;
-    fputs(".TP\n.B \\-\\-", p->file);
-    if (setting && setting->type == XFT_SETTING_BOOL) fputs("[no\\-]", p->file);
     roff(p->file, name);
-    if (*argument) fprintf(p->file, " \\fI%s\\fP", argument);
-    fputc('\n', p->file);
-    describe(text, sizeof text, setting, help, p->command);
-    roff(p->file, text);
-    fputc('\n', p->file);
+}
+
+static void man_settings(FILE *file) {
+    const xft_setting *s;
+    const char *group = "";
+    char name[48], help[400];
+    fputs(".SH SETTINGS\nEvery setting may stand in a YAML file (\\fB\\-\\-config\\fP, and the operand of \\fBxft "
+          "run\\fP).\nKeys at its top hold for all stages, sections \\fBsft:\\fP, \\fBupcycle:\\fP, "
+          "\\fBtune:\\fP,\n\\fBmerge:\\fP, \\fBeval:\\fP and \\fBgenerate:\\fP for one. Flags go over the "
+          "file;\n\\fB\\-\\-\\fISTAGE\\fB.\\fISETTING\\fR is a flag for one stage.\nRelative paths start from the "
+          "working directory.\n",
+          file);
+    for (uint32_t i = 0; (s = xft_settings_row(i)); i++) {
+        if (strcmp(group, s->group)) fprintf(file, ".SS %s\n", s->group);
+        group = s->group;
+        flag_name(s->key, name, sizeof name);
+        snprintf(help, sizeof help, "(");
+        for (int stage = 0; stage < XFT_STAGE_COUNT; stage++) {
+            if (!(s->stages >> stage & 1)) continue;
+            if (help[1]) append(help, sizeof help, ", ");
+            append(help, sizeof help, xft_stage_name((xft_stage)stage));
+        }
+        append(help, sizeof help, ") ");
+        append(help, sizeof help, s->help);
+        man_entry(file, name, s, s->argument, help);
+    }
 }
 
 void print_man(FILE *file) {
@@ -221,22 +262,20 @@ void print_man(FILE *file) {
         fputc('\n', file);
         roff(file, commands[i].about);
         fputc('\n', file);
-        each_flag(i, man_flag, &p);
+        each_flag(i, man_option, &p);
+        each_flag(i, man_setting_name, &p);
+        if (p.group) fputs(".\n", file);
         fputs(".PP\nExample:\n.PP\n.nf\n.RS\n", file);
         roff(file, commands[i].example);
         fputs("\n.RE\n.fi\n", file);
     }
-    fputs(
-        ".SH FILES\nEvery setting may stand in a YAML file (\\fB\\-\\-config\\fP, and the operand of \\fBxft run\\fP). "
-        "Keys at its\ntop hold for all stages, sections \\fBsft:\\fP, \\fBupcycle:\\fP, \\fBtune:\\fP, "
-        "\\fBmerge:\\fP, \\fBeval:\\fP and\n\\fBgenerate:\\fP for one. Flags go over the file; "
-        "\\fB\\-\\-\\fISTAGE\\fB.\\fISETTING\\fR is a flag for one stage.\nRelative paths start from the working "
-        "directory.\n.PP\nThe output folder of a training stage holds the model, \\fIrun.json\\fP, "
-        "\\fIlog.jsonl\\fP and \\fIcheckpoints/\\fP.\n.SH EXIT STATUS\n.TP\n0\ndone\n.TP\n1\nfailed; one message on "
-        "standard error\n.TP\n2\nwrong usage\n.TP\n130\nstopped by a signal; training has written a checkpoint\n"
-        ".SH ENVIRONMENT\n.TP\n.B XDG_CACHE_HOME\nwhere compiled kernels and measurements are remembered, in "
-        "\\fIxftgpu/\\fP (default: \\fI~/.cache\\fP)\n",
-        file);
+    man_settings(file);
+    fputs(".SH FILES\nThe output folder of a training stage holds the model, \\fIrun.json\\fP, \\fIlog.jsonl\\fP,\n"
+          "\\fIreport.html\\fP and \\fIcheckpoints/\\fP.\n.SH EXIT STATUS\n.TP\n0\ndone\n.TP\n1\nfailed; one message "
+          "on standard error\n.TP\n2\nwrong usage\n.TP\n130\nstopped by a signal; training has written a checkpoint\n"
+          ".SH ENVIRONMENT\n.TP\n.B XDG_CACHE_HOME\nwhere compiled kernels and measurements are remembered, in "
+          "\\fIxftgpu/\\fP (default: \\fI~/.cache\\fP)\n",
+          file);
 }
 
 /* ---- Completion ---- */
