@@ -44,11 +44,13 @@ static double seconds_of(const xft_run_job *job) {
     return job->saved.progress.seconds + (monotonic() - job->started);
 }
 
+/* As plans count it: without staging. */
 static uint64_t memory_of(xft_run_job *job) {
-    xft_device_counters counters;
-    xft_device_get_counters(job->device, &counters);
-    if (counters.buffer_bytes > job->memory) job->memory = counters.buffer_bytes;
-    return counters.buffer_bytes;
+    xft_device_counters c;
+    xft_device_get_counters(job->device, &c);
+    uint64_t bytes = c.buffer_bytes - c.staging_bytes;
+    if (bytes > job->memory) job->memory = bytes;
+    return bytes;
 }
 
 /* Seconds to the end at the pace since the second step of this process: the first one waits for kernels to compile. */

@@ -37,6 +37,7 @@ static xft_status forget(xft_stream *s) {
         s->device->driver->buffer_destroy(&s->staging);
         s->device->counters.buffers--;
         s->device->counters.buffer_bytes -= s->staging.size;
+        s->device->counters.staging_bytes -= s->staging.size;
     }
     free(s->ops);
     free(s->commands);
@@ -161,6 +162,7 @@ static xft_status make_staging(xft_stream *s) {
     s->has_staging = true;
     s->device->counters.buffers++;
     s->device->counters.buffer_bytes += s->staging.size;
+    s->device->counters.staging_bytes += s->staging.size;
     for (uint32_t i = 0; i < s->op_count; i++) {
         xft_command *c = &s->ops[i].command;
         if (c->kind != XFT_COMMAND_COPY) continue;

@@ -111,7 +111,7 @@ Test(run_kills, at_each_call_of_the_finished_model) {
 /* From the n-th call on nothing can be written any more. */
 Test(run_kills, a_disk_that_fills_up_or_breaks) {
     int calls = count_calls(checkpoint, ".");
-    for (int n = 1; n <= calls; n += 2) {
+    for (int n = 1; n <= calls; n += 3) {
         char shim[400];
         snprintf(shim, sizeof shim, "%s SHIM_FAIL=%d", checkpoint, n);
         int code = go_on(shim);

@@ -77,7 +77,7 @@ typedef struct xft_run_event {
     double tokens_per_s;  /* of that step */
     double seconds;       /* of the run, with those of earlier processes until the checkpoint resumed from */
     double eta;           /* seconds until the last step at the present pace; negative: not known yet */
-    uint64_t memory;      /* bytes that the library holds on the device */
+    uint64_t memory;      /* bytes that the library holds on the device, staging left out as in plans */
     double eval_loss;     /* of the latest evaluation; NaN when there was none */
     double best_loss;     /* lowest evaluation loss so far; NaN when there was none */
     uint64_t best_step;   /* after which it was seen */

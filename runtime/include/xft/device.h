@@ -100,6 +100,7 @@ XFT_API xft_status xft_device_memory(xft_device *device, uint64_t *total, uint64
 /* What is alive and what has happened, counted where the driver is called. */
 typedef struct xft_device_counters {
     uint64_t buffers, buffer_bytes, kernels, programs; /* alive */
+    uint64_t staging_bytes;                            /* of buffer_bytes: inputs and outputs of streams on their way */
     uint64_t submits, waits, dispatches, barriers;     /* since the device was opened; waits of the host, all kinds */
 } xft_device_counters;
 XFT_API void xft_device_get_counters(const xft_device *device, xft_device_counters *counters);
