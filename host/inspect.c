@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { CHUNK = 1 << 16 }; /* elements read at once */
 
@@ -350,6 +351,19 @@ static xft_status inspect_layers(inspection *in) {
     return XFT_OK;
 }
 
+/* How a merged model was mixed. */
+static xft_status inspect_merge(inspection *in, const char *folder) {
+    char *path, *text = NULL;
+    XFT_TRY(xft_path_join(folder, "merge.json", &path));
+    xft_status status = access(path, F_OK) == 0 ? xft_read_file(path, &text, NULL) : XFT_OK;
+    json_t *merge = text ? json_loads(text, 0, NULL) : NULL;
+    if (text && !merge) json_array_append_new(in->problems, json_sprintf("%s: is not JSON", path));
+    if (merge) json_object_set_new(in->root, "merge", merge);
+    free(text);
+    free(path);
+    return status;
+}
+
 static xft_status inspect(inspection *in, const char *folder) {
     json_object_set_new(in->root, "folder", json_string(folder));
     xft_status status = xft_checkpoint_config(folder, &in->config_text, &in->config);
@@ -359,6 +373,7 @@ static xft_status inspect(inspection *in, const char *folder) {
     if (!in->understood) json_array_append_new(in->problems, json_string(xft_error()));
     XFT_TRY(xft_shards_open(folder, &in->shards));
     XFT_TRY(inspect_tensors(in));
+    XFT_TRY(inspect_merge(in, folder));
     if (in->understood) XFT_TRY(check_names(&in->config, &in->shards, in->problems));
     /* experts of a broken folder are not compared */
     if (in->understood && in->config.num_experts && !json_array_size(in->problems)) XFT_TRY(inspect_layers(in));

@@ -65,13 +65,12 @@ static void extremes(const json_t *cosine, double *least, double *greatest) {
     }
 }
 
-static void print_numbers(FILE *out, const json_t *list, const char *format) {
+static void print_alpha(FILE *out, size_t layer, const json_t *alpha) {
     const json_t *x;
     size_t i;
-    json_array_foreach(list, i, x) {
-        fputc(' ', out);
-        fprintf(out, format, json_number_value(x));
-    }
+    fprintf(out, "%5zu ", layer);
+    json_array_foreach(alpha, i, x) fprintf(out, " %.4f", json_number_value(x));
+    fputc('\n', out);
 }
 
 static void print_layers(FILE *out, const json_t *layers) {
@@ -92,11 +91,18 @@ static void print_layers(FILE *out, const json_t *layers) {
     }
     if (!json_object_get(json_array_get(layers, 0), "alpha")) return;
     fprintf(out, "\nlayer  mixing coefficients alpha of expert 1, 2, …\n");
-    json_array_foreach(layers, index, layer) {
-        fprintf(out, "%5g ", number(layer, "layer"));
-        print_numbers(out, json_object_get(layer, "alpha"), "%.4f");
-        fputc('\n', out);
-    }
+    json_array_foreach(layers, index, layer) print_alpha(out, index, json_object_get(layer, "alpha"));
+}
+
+static void print_merge(FILE *out, const json_t *merge) {
+    const json_t *loss = json_object_get(merge, "loss"), *row;
+    size_t layer;
+    fprintf(out,
+            "\nmerged with %s coefficients, lambda %g; loss %.4f, with uniform ones %.4f, shared expert alone %.4f\n",
+            word(merge, "kind"), number(merge, "lambda"), number(loss, "mixed"), number(loss, "uniform"),
+            number(loss, "shared"));
+    fprintf(out, "layer  alpha of expert 1, 2, …\n");
+    json_array_foreach(json_object_get(merge, "alpha"), layer, row) print_alpha(out, layer, row);
 }
 
 static void print_problems(FILE *out, const json_t *problems) {
@@ -125,6 +131,7 @@ xft_status xft_inspect_text(const char *json, bool tensors, char **text) {
     print_config(out, json_object_get(root, "config"));
     print_tensors(out, json_object_get(root, "tensors"), tensors);
     if (json_object_get(root, "layers")) print_layers(out, json_object_get(root, "layers"));
+    if (json_object_get(root, "merge")) print_merge(out, json_object_get(root, "merge"));
     print_problems(out, json_object_get(root, "problems"));
     bool ok = fclose(out) == 0;
     json_decref(root);

@@ -255,6 +255,12 @@ static xft_status describe(pipeline *p, const part *q, const char *model, json_t
     return xft_stage_inputs(&job, description);
 }
 
+static xft_status name_work(const char *final, char **work) {
+    if (asprintf(work, "%s.part", final) >= 0) return XFT_OK;
+    *work = NULL;
+    return xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a path", final);
+}
+
 /* The folder at work: gone on with when it was begun with the same description, else begun. */
 static xft_status begin_work(const pipeline *p, const char *work, const json_t *description, char *why, size_t room) {
     json_t *state, *begun;
@@ -290,8 +296,7 @@ static xft_status make(pipeline *p, const part *q, const char *model, const char
                        char *why, size_t room) {
     char *work;
     xft_stage_result result;
-    if (asprintf(&work, "%s.part", final) < 0)
-        return xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a path", final);
+    XFT_TRY(name_work(final, &work));
     double start = monotonic();
     xft_stage_options options = options_of(p, q, model, work);
     xft_status status = begin_work(p, work, description, why, room);
@@ -306,6 +311,15 @@ static xft_status make(pipeline *p, const part *q, const char *model, const char
     return status;
 }
 
+/* What a process that was killed right after a replacement has left, or a change that was taken back. */
+static xft_status drop_work(const char *final) {
+    char *work;
+    XFT_TRY(name_work(final, &work));
+    xft_status status = xft_remove_all(work);
+    free(work);
+    return status;
+}
+
 static xft_status run_part(pipeline *p, const part *q) {
     char *model = NULL, *final = NULL, why[400] = "begun anew";
     json_t *description = NULL;
@@ -316,7 +330,8 @@ static xft_status run_part(pipeline *p, const part *q) {
     if (status == XFT_OK) status = describe(p, q, model, &description);
     if (status == XFT_OK && p->resume) status = matches(p, q, final, description, &same, why, sizeof why);
     if (status == XFT_OK && same) {
-        status = note(p, q->name, "done", NULL, -1);
+        status = drop_work(final);
+        if (status == XFT_OK) status = note(p, q->name, "done", NULL, -1);
         if (status == XFT_OK) status = tell(p, q, XFT_PART_SKIPPED, final, NULL, NULL);
     } else if (status == XFT_OK) {
         status = make(p, q, model, final, description, why, sizeof why);
@@ -439,7 +454,10 @@ static xft_status check_needs(const pipeline *p) {
         if (!p->chosen[i] || there(p, q->name)) continue;
         xft_stage_options options = options_of(p, q, NULL, NULL);
         XFT_TRY(xft_stage_prepare(&job, p->settings, q->stage, &options, &result));
-        if (q->stage == XFT_STAGE_UPCYCLE && job.config.num_experts) return XFT_OK; /* it says so itself */
+        XFT_FAIL_IF(job.config.num_experts && (q->stage == XFT_STAGE_SFT || q->stage == XFT_STAGE_UPCYCLE),
+                    XFT_ERROR_INVALID_ARGUMENT,
+                    "%s: is a mixture of %u experts already; leave sft and upcycle out of stages", job.o.model,
+                    job.config.num_experts);
         xft_status status = xft_stage_check_inputs(&job);
         if (status == XFT_OK) status = xft_stage_check(&job, &disk);
         xft_stage_close_device(&job);

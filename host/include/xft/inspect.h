@@ -19,6 +19,7 @@
  *               of all weights of an expert as one vector: cosine between experts; |W_e - W_0| / |W_0|
  *       "alpha": [E']          softmax of average_weights, where there are any
  *   }, …]
+ *   "merge": merge.json (stage.h), where the folder is a merged model that has one
  */
 #ifndef XFT_INSPECT_H
 #define XFT_INSPECT_H
