@@ -108,6 +108,7 @@ MERGE = 'merge --config config.yaml --model moe --data data.jsonl --output merge
 EVAL = 'eval --config config.yaml --model model --data data.jsonl --output scores'
 SCORE = 'eval --config config.yaml --model model --problems problems.jsonl --output scores'
 RUN = 'run config.yaml --model model --data data.jsonl --output pipeline'
+GENERATE = 'generate --config config.yaml --model model'
 INSPECT = 'inspect model'
 
 
@@ -430,6 +431,18 @@ CASES = [
     ('stage/problems-no-json', text('problems.jsonl', '{'), SCORE, r'problems\.jsonl:1', 1),
     ('stage/problems-field', text('problems.jsonl', '{"task_id": "a", "instruction": "b"}\n'), SCORE,
      r'problems\.jsonl:1.*(entry_point|test)', 1),
+    ('generate/no-file', nothing, GENERATE + ' --file nowhere.txt', r'nowhere\.txt.*No such file', 1),
+    ('generate/invalid-utf8', text('prompt.txt', b'a \xff'), GENERATE + ' --file prompt.txt', r'prompt\.txt: .*UTF-8.*0xff', 1),
+    ('generate/broken-model', bytes_of(lambda b: b[:-1]), GENERATE + ' word', r'model\.safetensors', 1),
+    ('generate/temperature', nothing, GENERATE + ' --temperature -1 word', r'temperature.*-1', 2),
+    ('plan/no-config', remove('model/config.json'), 'plan --model model', r'model/config\.json.*No such file', 1),
+    ('plan/fit', nothing, 'plan --model model --fit much', r'much', 2),
+    ('bench/no-file', nothing, 'bench --compare nowhere.json other.json', r'nowhere\.json', (1, 2)),
+    ('bench/no-json', text('a.json', '{"rows": ['), 'bench --compare a.json a.json', r'a\.json', 1),
+    ('pipeline/broken-model', bytes_of(lambda b: b[:-1]), RUN, r'model/model\.safetensors', 1),
+    ('pipeline/broken-data', data('{'), RUN, r'data\.jsonl:3: ', 1),
+    ('pipeline/no-model', remove('model/config.json'), RUN, r'model/config\.json', 1),
+    ('pipeline/no-file', nothing, RUN.replace('config.yaml', 'nowhere.yaml'), r'nowhere\.yaml.*No such file', (1, 2)),
     ('inspect/no-folder', nothing, 'inspect nowhere', r'nowhere', 1),
     ('inspect/truncated', bytes_of(lambda b: b[:5000]), INSPECT, r'model\.safetensors', 1),
     ('resume/other-settings', nothing, TRAIN + ' --lr 1e-3', r'tuned.*lr', 1),

@@ -94,7 +94,10 @@ static json_t *load_results(const char *path) {
     json_error_t error;
     json_t *rows = json_load_file(path, 0, &error);
     if (!rows) {
-        fail(EXIT_FAILED, "%s:%d: %s", path, error.line, error.text);
+        if (error.line < 0) /* not opened: the text names the file */
+            fail(EXIT_FAILED, "%s", error.text);
+        else
+            fail(EXIT_FAILED, "%s:%d: %s", path, error.line, error.text);
     } else if (!json_is_array(rows)) {
         fail(EXIT_FAILED, "%s: expected an array of results, as xft bench --json writes it", path);
         json_decref(rows);

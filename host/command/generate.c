@@ -13,7 +13,8 @@ typedef struct prompt {
     char *text;
     uint32_t *ids; /* what the model continues; then room for the answer */
     size_t count;
-    uint32_t added; /* ids of the answer */
+    uint32_t added;   /* ids of the answer */
+    const char *name; /* for messages: its file */
 } prompt;
 
 typedef struct job {
@@ -25,6 +26,7 @@ typedef struct job {
     xft_generator *generator;
     prompt *prompts;
     uint32_t prompt_count, longest;
+    const char *blamed; /* name of the prompt that could not be encoded */
     uint32_t stops[32], stop_count;
     /* streaming: the prompt whose answer is printed as it comes, and what of it is printed */
     uint32_t first;
@@ -50,7 +52,7 @@ static int add_prompt(job *j, char *text, const char *name) {
     prompt *prompts = realloc(j->prompts, (j->prompt_count + 1) * sizeof *prompts);
     if (!text || !prompts) return fail(EXIT_FAILED, "%s: %s", name, strerror(errno));
     j->prompts = prompts;
-    prompts[j->prompt_count++] = (prompt){.text = text};
+    prompts[j->prompt_count++] = (prompt){.text = text, .name = name};
     return EXIT_DONE;
 }
 
@@ -94,6 +96,7 @@ static xft_status encode_prompts(job *j) {
         status = chat ? xft_template_prompt(template, j->tokenizer, system ? messages : messages + 1, system ? 2 : 1,
                                             NULL, &p->ids, &p->count)
                       : xft_tokenizer_encode(j->tokenizer, p->text, bytes, true, &p->ids, &p->count);
+        if (status != XFT_OK) j->blamed = p->name;
         if (p->count > j->longest) j->longest = (uint32_t)p->count;
     }
     return status;
@@ -233,6 +236,10 @@ static xft_status prepare(job *j) {
     const uint32_t batch = j->prompt_count < v->micro_batch ? j->prompt_count : (uint32_t)v->micro_batch;
     const xft_generator_options options = {
         .batch = batch, .capacity = j->longest + (uint32_t)v->max_new_tokens, .official = v->compat != 0};
+    const uint32_t positions = j->model ? xft_model_get_config(j->model)->max_positions : UINT32_MAX;
+    if (options.capacity > positions)
+        fprintf(stderr, "warning: %u tokens with the prompt; the model was made for %u at the most\n", options.capacity,
+                positions);
     return status == XFT_OK ? xft_generator_create(j->model, &options, &j->generator) : status;
 }
 
@@ -252,6 +259,7 @@ static int answer(job *j) {
         status = answer_batch(j, left < j->values.micro_batch ? left : (uint32_t)j->values.micro_batch);
     }
     if (status == XFT_ERROR_CANCELLED && stop_signal) return EXIT_STOPPED;
+    if (status != XFT_OK && j->blamed) return fail(EXIT_FAILED, "%s: %s", j->blamed, xft_error());
     if (status != XFT_OK) return fail_status(status);
     return j->call->json ? print_json(answers_json(j, clock_seconds() - start)) : EXIT_DONE;
 }

@@ -37,7 +37,7 @@ mapfile -t small < <(find tests/oracle -name '*.safetensors' -size -24k | sort |
 seed safetensors "${small[@]}"
 mapfile -t configs < <(find tests/oracle -name config.json | sort)
 seed config "${configs[@]}"
-mapfile -t yaml < <(git ls-files '*.yaml' | head -50)
+mapfile -t yaml < <(find host tests -name '*.yaml' | sort)
 seed settings ${yaml[@]+"${yaml[@]}"}
 mkdir -p "$build/seeds/tokenizer"
 "$build/tests/fuzz/xft_fuzz_tokenizer" --seeds "$build/seeds/tokenizer"

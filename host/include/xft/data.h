@@ -16,9 +16,9 @@
  *
  *     {"messages": [{"role": "system"|"user"|"assistant", "content": "…"}, …]}
  *     {"prompt": "…", "completion": "…"}
- *     {"instruction": "…", "input": "…", "response": "…"}      input may be missing; output is another name for
- * response
+ *     {"instruction": "…", "input": "…", "response": "…"}
  *
+ * output is another name for response; input may be missing, and goes below the instruction where it is not empty.
  * messages and instructions are put into a template; prompt and completion are taken as they are. What the user gave is
  * encoded alone, what the assistant answered alone, and the ids are concatenated (BOS first where the template wants it
  * and the tokenizer names one) and cut at `length`. The labels are the answers, the end token of each included.
