@@ -329,7 +329,8 @@ static xft_status dispatch(xft_stage_job *job) {
     }
 }
 
-/* A model folder that is its own output would be gone before it is read. */
+/* A model folder that is its own output would be gone before it is read; what was trained is not to be overwritten by
+ * what takes seconds. */
 static xft_status check_output(const xft_stage_job *job) {
     if (job->stage != XFT_STAGE_EVAL && !job->o.output) return xft_settings_need(job->settings, job->stage, "output");
     if (!job->o.output) return XFT_OK;
@@ -338,6 +339,11 @@ static xft_status check_output(const xft_stage_job *job) {
     free(from);
     free(to);
     XFT_FAIL_IF(same, XFT_ERROR_INVALID_ARGUMENT, "output %s is the model's own folder; give another one",
+                job->o.output);
+    const bool mixes = job->stage == XFT_STAGE_MERGE && xft_stage_merge_kind(job) != XFT_MERGE_LEARNED;
+    xft_run_state held = XFT_RUN_NONE;
+    if (job->stage == XFT_STAGE_UPCYCLE || mixes) XFT_TRY(xft_run_find(job->o.output, &held, NULL));
+    XFT_FAIL_IF(held != XFT_RUN_NONE, XFT_ERROR_INVALID_ARGUMENT, "output %s holds a training run; give another folder",
                 job->o.output);
     return XFT_OK;
 }

@@ -125,6 +125,8 @@ check "train: a warning on a CPU device" grep -q 'warning: .*CPU' out
 check "train: a report" grep -q '<html' tuned/report.html
 check "train --json: it is done already" json train --model up --output tuned --data small/data.jsonl $common --epochs 2 --json
 check "train: says so" holds 'j["was_done"] and j["stage"] == "tune"'
+check "upcycle does not overwrite a run" ends 1 'tuned holds a training run' \
+    upcycle --model small/dense --output tuned --device opencl
 check "train: a dense model is sft" ends 0 'sft.*steps' train --model small/dense --output sft --data small/data.jsonl $common --max-steps 2
 check "merge" json merge --model tuned --output merged --data small/data.jsonl --eval-data small/eval.jsonl $common --lr 0.1 --json
 check "merge: losses" holds 'j["loss_mixed"] > 0 and j["loss_uniform"] > 0 and j["loss_shared"] > 0 and j["most_moved"] > 0'
@@ -168,8 +170,8 @@ lr: 1e-3
 max_steps: 4
 upcycle: {experts: 4, top_k: 2}
 END
-check "run" ends 0 '^pipe' run pipeline.yaml
-check "run: its parts" ls pipe/sft/model.safetensors pipe/upcycled pipe/moe pipe/merged/model.safetensors pipe/uniform
+check "run" ends 0 'pipe/report.html' run pipeline.yaml
+check "run: its parts" ls pipe/sft/model.safetensors pipe/upcycled pipe/moe pipe/merged/model.safetensors pipe/uniform pipe/report.html
 check "run again --json" json run pipeline.yaml --json
 check "run again: all there" holds 'all(p["skipped"] for p in j["parts"] if p["name"] != "report") and len(j["parts"]) > 5'
 check "run with a flag for one stage" json run pipeline.yaml --json --merge.lr 0.2
