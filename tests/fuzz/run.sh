@@ -63,11 +63,18 @@ lines problems <<'END'
 {"task_id": "H/0", "prompt": "def f():\\n", "entry_point": "f", "test": "def check(c): pass", "canonical_solution": " return 1"}\n
 {"task_id": "Mbpp/0", "prompt": "\\"\\"\\"\\na\\nassert f() == 1\\n\\"\\"\\"", "entry_point": "f", "base_input": [[1]], "plus_input": [], "canonical_solution": "b", "atol": 0.1}
 END
+seed problems tests/problems/own.jsonl
+lines report <<'END'
+{"event":"start","time":"2026-11-22T18:00:00Z","stage":"tune","steps":2,"settings":{"lr":1}}\n{"event":"step","step":1,"loss":2.5,"lr":0.1,"memory":5}\n
+{"event":"eval","step":2,"loss":1.5,"labels":3}\n{"event":"router","step":2,"load":[[0.5,0.5]],"entropy":[1]}\n{"event":"mixing","step":2,"alpha":[[0.5,0.5]]}\n{"event":"end","st
+END
 words safetensors host/safetensors.c
 words config models/config.c
 words settings host/include/xft/settings.def
 words jsonl host/dataset.c
 words problems host/problems.c
+words problems host/problems.c
+words report host/report.c
 words index host/shards.c
 words tokenizer host/tokenizer/load.c
 
