@@ -21,6 +21,7 @@ typedef struct bench_device {
 static bench_device devices[MAX_DEVICES];
 static uint32_t device_count;
 static json_t *rows;
+static const char *case_text; /* only cases whose label holds it */
 static bool tuned_pass; /* the second pass, for which CLBlast was tuned */
 static int failures;
 static const char *const form_names[] = {"nt", "nn", "tn"};
@@ -257,6 +258,7 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
 
 static void visit(const op_case *c, void *user) {
     (void)user;
+    if (case_text && !strstr(c->label, case_text)) return;
     product p = product_of(c);
     bool clblast_case = p.is_gemm && c->buffers[0].dtype == XFT_F32;
     for (uint32_t i = 0; i < device_count; i++)
@@ -338,10 +340,13 @@ int main(int argc, char **argv) {
     static const struct option options[] = {{"op", required_argument, NULL, 'o'},
                                             {"json", required_argument, NULL, 'j'},
                                             {"device", required_argument, NULL, 'd'},
+                                            {"case", required_argument, NULL, 'c'},
                                             {0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == 'o')
             op = optarg;
+        else if (o == 'c')
+            case_text = optarg;
         else if (o == 'j')
             json = optarg;
         else if (o == 'd')

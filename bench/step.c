@@ -108,6 +108,7 @@ typedef struct profile {
     uint32_t count;
 } profile;
 static bool print_profile;
+static uint32_t asked_repeats; /* 0: as many as are a fair share of time */
 
 static void add_op(void *user, const char *op, double ms) {
     profile *p = user;
@@ -121,16 +122,16 @@ static void add_op(void *user, const char *op, double ms) {
 
 /* Steps queued one behind the other, as training does it, against the device's own time of a step. */
 static xft_status measure_idle(xft_trainer *trainer, const xft_batch *batch, double *idle) {
-    enum { STEPS = 4 };
+    const uint32_t steps = asked_repeats ? asked_repeats : 4;
     xft_metrics metrics;
     profile p = {0};
     double start = bench_now_ms();
-    for (int i = 0; i < STEPS; i++) {
+    for (uint32_t i = 0; i < steps; i++) {
         XFT_TRY(xft_trainer_step(trainer, batch, 1, 1e-4));
         XFT_TRY(xft_trainer_metrics(trainer, &metrics));
     }
     XFT_TRY(xft_trainer_flush(trainer, &metrics));
-    double wall = (bench_now_ms() - start) / STEPS;
+    double wall = (bench_now_ms() - start) / steps;
     if (xft_trainer_profile(trainer, add_op, &p) != XFT_OK || p.all <= 0) return XFT_OK;
     *idle = p.all < wall ? 1 - p.all / wall : 0;
     for (uint32_t i = 0; i < p.count && print_profile; i++)
@@ -173,7 +174,7 @@ static xft_status train(xft_device *device, const named_model *m, stage s, xft_d
         double spent = bench_now_ms() - start;
         if (i == 0) continue;
         samples[repeats++] = spent;
-        wanted = bench_repeats(spent / 10);
+        wanted = asked_repeats ? asked_repeats : bench_repeats(spent / 10);
     }
     if (status == XFT_OK && !isfinite(metrics.loss)) status = XFT_ERROR_DRIVER;
     double idle = -1;
@@ -356,6 +357,7 @@ int main(int argc, char **argv) {
                                             {"dtype", required_argument, NULL, 't'},
                                             {"json", required_argument, NULL, 'j'},
                                             {"profile", no_argument, NULL, 'p'},
+                                            {"repeats", required_argument, NULL, 'r'},
                                             {0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == 'j')
@@ -364,6 +366,8 @@ int main(int argc, char **argv) {
             print_profile = true;
         else if (o == 'd')
             wanted = optarg;
+        else if (o == 'r')
+            asked_repeats = (uint32_t)strtoul(optarg, NULL, 10);
         else if (o == 'm' && (model = find_name(optarg, "model", MODELS, nth_model)) < 0)
             return 2;
         else if (o == 's' && (only = find_name(optarg, "stage", STAGES, nth_stage)) < 0)
@@ -373,6 +377,8 @@ int main(int argc, char **argv) {
         else if (o == '?')
             return 2;
     }
+    if (asked_repeats > BENCH_MOST_REPEATS)
+        return fprintf(stderr, "--repeats is %u; at most %d\n", asked_repeats, BENCH_MOST_REPEATS), 2;
     const char *core = bench_blas_core();
     if (!core) return 1;
     xft_device_info *list;
