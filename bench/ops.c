@@ -22,7 +22,8 @@ static bench_device devices[MAX_DEVICES];
 static uint32_t device_count;
 static json_t *rows;
 static const char *case_text; /* only cases whose label holds it */
-static bool tuned_pass; /* the second pass, for which CLBlast was tuned */
+static bool alone;            /* without peers */
+static bool tuned_pass;       /* the second pass, for which CLBlast was tuned */
 static int failures;
 static const char *const form_names[] = {"nt", "nn", "tn"};
 
@@ -94,6 +95,7 @@ static xft_status record_forced(xft_stream *stream, const op_case *c, const xft_
 
 static uint32_t peers_of(const bench_device *d, const op_case *c, const product *p, peer *peers) {
     uint32_t n = 0;
+    if (alone) return 0;
     bool clblast = d->info->api == XFT_API_OPENCL && c->buffers[0].dtype == XFT_F32;
     if (p->is_grouped) peers[n++] = (peer){"product", NULL, record_plain};
     if (p->is_gemm && !tuned_pass) peers[n++] = (peer){"plain", "yardstick", record_forced};
@@ -207,7 +209,7 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
         else
             printf("    (no %s: %s)\n", peers[k].name, xft_error());
     }
-    bool blas = (p->is_gemm || p->is_grouped) && !tuned_pass;
+    bool blas = (p->is_gemm || p->is_grouped) && !tuned_pass && !alone;
     double mine[BENCH_MOST_REPEATS], theirs[MAX_PEERS][BENCH_MOST_REPEATS];
     double ratio[MAX_PEERS + 1][BENCH_MOST_REPEATS], blas_best = 1e30;
     uint32_t repeats = bench_repeats(bench_op_sample(&own));
@@ -223,7 +225,7 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
         ratio[MAX_PEERS][i] = ms / mine[i];
         blas_best = fmin(blas_best, ms);
     }
-    double error = check(c, &own, p);
+    double error = blas || !p->is_gemm ? check(c, &own, p) : -1;
     bench_time time = bench_summary(mine, repeats);
     json_t *row = tuned_pass ? row_again(c, d) : NULL;
     if (!row) {
@@ -337,16 +339,17 @@ static void visit_all(const char *op) {
 
 int main(int argc, char **argv) {
     const char *op = NULL, *json = NULL, *device = NULL;
-    static const struct option options[] = {{"op", required_argument, NULL, 'o'},
-                                            {"json", required_argument, NULL, 'j'},
-                                            {"device", required_argument, NULL, 'd'},
-                                            {"case", required_argument, NULL, 'c'},
-                                            {0}};
+    static const struct option options[] = {
+        {"op", required_argument, NULL, 'o'},     {"json", required_argument, NULL, 'j'},
+        {"device", required_argument, NULL, 'd'}, {"case", required_argument, NULL, 'c'},
+        {"alone", no_argument, NULL, 'a'},        {0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == 'o')
             op = optarg;
         else if (o == 'c')
             case_text = optarg;
+        else if (o == 'a')
+            alone = true;
         else if (o == 'j')
             json = optarg;
         else if (o == 'd')
@@ -374,7 +377,7 @@ int main(int argc, char **argv) {
                devices[i].info->id, devices[i].name, devices[i].own.gflops, devices[i].own.gbs, devices[i].roof.gflops,
                devices[i].roof.gbs);
     visit_all(op);
-    if ((!op || !strcmp(op, "gemm")) && tune_clblast()) {
+    if (!alone && (!op || !strcmp(op, "gemm")) && tune_clblast()) {
         printf("with CLBlast tuned:\n");
         tuned_pass = true;
         visit_all("gemm");

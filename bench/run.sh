@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# bench/run.sh ops  [--op NAME] [--case TEXT] [--device NAME] [--json FILE]
+# bench/run.sh ops  [--op NAME] [--case TEXT] [--alone] [--device NAME] [--json FILE]
 # bench/run.sh step [--model NAME] [--stage sft|moe|merge|decode] [--device NAME] [--dtype f32|bf16]
 #                   [--repeats N] [--profile] [--json FILE]
 #
 # ops:  every op (or one) at the shapes of real models on every device, or one: time, GFLOP/s, GB/s, share of the
 #       device's roofline, a numerical check, and the peers: OpenBLAS, CLBlast as shipped and tuned, a plain 8x8-tile
 #       kernel. A ratio x2.00 means twice as fast as that peer, the median of paired repeats.
-#       --case: only cases whose label holds TEXT.
+#       --case: only cases whose label holds TEXT. --alone: no peers.
 # step: whole training steps and decoding of tiny and p1, or of a named model: tokens/s, memory, model GFLOP/s beside
 #       OpenBLAS and the device's own product. --profile: device time of each op.
 set -u -o pipefail

@@ -351,14 +351,11 @@ static const char *nth_dtype(uint32_t i) {
 int main(int argc, char **argv) {
     const char *json = NULL, *wanted = NULL;
     int model = -1, only = -1, dtype = 0;
-    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
-                                            {"stage", required_argument, NULL, 's'},
-                                            {"device", required_argument, NULL, 'd'},
-                                            {"dtype", required_argument, NULL, 't'},
-                                            {"json", required_argument, NULL, 'j'},
-                                            {"profile", no_argument, NULL, 'p'},
-                                            {"repeats", required_argument, NULL, 'r'},
-                                            {0}};
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'},   {"stage", required_argument, NULL, 's'},
+        {"device", required_argument, NULL, 'd'},  {"dtype", required_argument, NULL, 't'},
+        {"json", required_argument, NULL, 'j'},    {"profile", no_argument, NULL, 'p'},
+        {"repeats", required_argument, NULL, 'r'}, {0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (o == 'j')
             json = optarg;

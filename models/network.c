@@ -136,7 +136,9 @@ static void take_scratch(xft_network *n, xft_room *room) {
         n->counts = xft_room_take(room, XFT_U32, parts, E, 0);
         n->used = xft_room_take(room, XFT_U32, c->num_layers, E, 0);
     }
-    n->logits = xft_room_take(room, XFT_F32, n->options.head_chunk, c->vocab_size, 0);
+    /* Rows of logits begin in different sets of the caches, also where V is a multiple of a page. */
+    n->logits = xft_room_take(room, XFT_F32, n->options.head_chunk, c->vocab_size + (c->vocab_size % 256 ? 0 : 16), 0);
+    n->logits.shape[1] = c->vocab_size;
     n->row_loss = xft_room_take(room, XFT_F32, T, 0, 0);
     n->loss = xft_room_take(room, XFT_F32, 1, 0, 0);
     n->balance = xft_room_take(room, XFT_F32, 1, 0, 0);

@@ -63,14 +63,28 @@ static uint32_t round_up(uint32_t x, uint32_t to) {
     return blocks(x, to) * to;
 }
 
-/* Panels of columns per work-group, 4 at most: as many as leave every core the same work. The next panel is packed
- * behind the arithmetic of this one, and a 16-bit a is converted once for all of them (worth some imbalance). */
-static uint32_t panels_per_group(uint32_t panels, uint32_t row_blocks, uint32_t cores, bool converts) {
-    for (uint32_t n = 4; n > 1; n--) {
-        const uint32_t groups = row_blocks * blocks(panels, n), most = blocks(groups, cores) * n;
-        if (groups >= 4 * cores && most * 100 <= blocks(row_blocks * panels, cores) * (converts ? 115 : 103)) return n;
-    }
-    return 1;
+/* Rows and panels of columns of a work-group's block in NT and NN, where `rows` is the most: what leaves the busiest
+ * core the least to do, and several work-groups to each. Costs per step of k, in passes of one row over one panel:
+ * packing a panel of b 16 (behind the arithmetic of the panel before, where there is one), converting a row of a 16-bit
+ * a 0.3. */
+static void share_out(const xft_gemm_problem *p, uint32_t panels, uint32_t cores, uint32_t mr, uint32_t *rows,
+                      uint32_t *columns) {
+    const uint32_t fewest = blocks(p->M, *rows), most_rows = *rows;
+    const double conversion = p->a == XFT_F32 ? 0 : 0.3;
+    double best = 0;
+    if (p->experts == 0) *rows = round_up(blocks(p->M, fewest), mr);
+    *columns = 1;
+    for (uint32_t cuts = fewest; cuts <= (p->experts ? fewest : fewest + 3); cuts++)
+        for (uint32_t n = 4; n > 0; n--) {
+            const uint32_t r = p->experts ? most_rows : round_up(blocks(p->M, cuts), mr);
+            const uint32_t groups = blocks(p->M, r) * blocks(panels, n);
+            if (groups < 4 * cores) continue;
+            const double cost = blocks(groups, cores) * (r * n + 16.0 * n + conversion * r);
+            if (best > 0 && cost >= best) continue;
+            best = cost;
+            *rows = r;
+            *columns = n;
+        }
 }
 
 /* Slabs as deep as the first-level cache holds a panel of b; rows as many as pay for packing it, with a's copy within
@@ -88,9 +102,16 @@ static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *
 
     /* Row blocks of equal size, and enough work-groups for every core. */
     const uint32_t matrices = tn && p->experts > 0 ? p->experts : 1;
-    uint32_t rows = bm, columns = tn ? (p->c == XFT_F32 ? panels * nr : pc) : nr;
-    if (p->experts == 0 || tn) rows = round_up(blocks(p->M, blocks(p->M, bm)), mr);
-    if (!tn) columns = nr * panels_per_group(panels, blocks(p->M, rows), cores, converts);
+    uint32_t rows = bm, columns = nr;
+    if (tn) columns = nr * (p->c == XFT_F32 ? panels : blocks(panels, blocks(panels * nr, pc)));
+    if (tn) {
+        /* One expert may have nearly all the work: its row blocks shall share it out evenly. */
+        const uint32_t even = p->experts > 0 && cores <= 8 ? cores : 1;
+        rows = round_up(blocks(p->M, round_up(blocks(p->M, bm), even)), mr);
+    } else {
+        share_out(p, panels, cores, mr, &rows, &columns);
+        columns *= nr;
+    }
     while (columns > nr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < 4 * cores)
         columns = round_up(columns / 2, nr);
     while (rows > mr && matrices * blocks(p->M, rows) * blocks(p->N, columns) < 4 * cores)
