@@ -4,6 +4,7 @@
 BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build pkg-config libcriterion-dev libvulkan-dev opencl-headers
     ocl-icd-opencl-dev glslang-tools spirv-tools ca-certificates libjansson-dev libpcre2-dev libutf8proc-dev libyaml-dev
     zlib1g-dev"
+DEMO_PACKAGES="$BUILD_PACKAGES pocl-opencl-icd python3"
 TEST_PACKAGES="$BUILD_PACKAGES vulkan-validationlayers mesa-vulkan-drivers mesa-opencl-icd pocl-opencl-icd oclgrind
     libopenblas-dev libclblast-dev valgrind clang-format python3 chromium"
 PORTABILITY_PACKAGES="$BUILD_PACKAGES mesa-vulkan-drivers intel-opencl-icd clang-15 libclang-common-15-dev

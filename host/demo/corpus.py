@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The corpus of the demo's base model: Python files and pages about Python, with the functions of tasks.py.
 
-    corpus.py FILE [--seed 1] [--texts 60000]
+    corpus.py FILE [--seed 1] [--texts 30000]
 
 writes FILE, one {"prompt": "", "completion": text} per line. Only compositions of the training part are in it: what the
 demo holds out, its base has not seen either. The same seed gives the same bytes.
@@ -63,15 +63,14 @@ def page(r):
     """A question and its answer."""
     question, answer = r.choice(HEADINGS)
     task = a_task(r)
-    text = task.instruction(r) if r.random() < 0.3 else f"Write `{task.name}({task.param})`. {said(task, r)}"
-    return f"{question}{text}{answer}```python\n{code(task, r)}```\n"
+    return f"{question}Write `{task.name}({task.param})`. {said(task, r)}{answer}```python\n{code(task, r)}```\n"
 
 
 def text(r):
     kind = r.random()
-    if kind < 0.3:
+    if kind < 0.1:
         return page(r)
-    if kind < 0.35:
+    if kind < 0.15:
         return tried(a_task(r), r)
     return "\n\n".join(documented(a_task(r), r) for _ in range(r.choice((1, 1, 2))))
 
@@ -80,7 +79,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("file")
     p.add_argument("--seed", default="1")
-    p.add_argument("--texts", type=int, default=60000)
+    p.add_argument("--texts", type=int, default=30000)
     a = p.parse_args()
     r = random.Random(f"corpus {a.seed}")
     tasks.write(a.file, ({"prompt": "", "completion": text(r)} for _ in range(a.texts)))

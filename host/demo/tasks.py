@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Short Python tasks: a filter, a map and a reduction over a list, a text or a number, composed at random.
+"""Short Python tasks: a filter, maps and a reduction over a list, a text or a number, composed at random.
 
     tasks.py FOLDER [--seed 1] [--train 2000] [--valid 100] [--test 250]
 
@@ -162,12 +162,14 @@ class Task:
         adjectives, tails, both = d.filters
         group = r.choices(([], adjectives, tails, both), (2, 2 if adjectives else 0, 6, 2 if both else 0))[0]
         self.filter = r.choice(group) if group else None
-        self.map = r.choice(d.maps) if r.random() < 0.65 else None
-        kind = self.map.kind or d.kind if self.map else d.kind
-        self.reduction = r.choice([x for x in REDUCTIONS if kind in x.kinds and (x.maps or (self.filter and not self.map))])
+        self.maps, kind = [], d.kind
+        for _ in range(r.choices((0, 1, 2), (3, 4, 3))[0]):
+            self.maps.append(r.choice(d.maps if kind == d.kind else NUMBER_MAPS))
+            kind = self.maps[-1].kind or kind
+        self.reduction = r.choice([x for x in REDUCTIONS if kind in x.kinds and (x.maps or (self.filter and not self.maps))])
         self.name, self.param = r.choice(NAMES), r.choice(d.params)
-        # Constants of filter, map and reduction are drawn apart.
-        self.constants = [{c: draw(r) for c, draw in CONSTANTS.items()} for _ in range(3)]
+        # Constants of filter, reduction and maps are drawn apart.
+        self.constants = [{c: draw(r) for c, draw in CONSTANTS.items()} for _ in range(4)]
 
     def piece(self, index, text, variable=None, **more):
         x = self.domain.x.format(v=variable or self.domain.element)
@@ -179,7 +181,11 @@ class Task:
         return self.piece(0, self.filter.code, variable) if self.filter else ""
 
     def value(self, variable=None):
-        return self.piece(1, self.map.code if self.map else "{x}", variable)
+        code = self.piece(0, "{x}", variable)
+        for i, m in enumerate(self.maps):
+            inner = f"({code})" if " " in code or code[0] == "-" else code
+            code = m.code.format(**{"x": inner, **self.constants[2 + i]})
+        return code
 
     def source(self):
         return self.piece(0, self.domain.source)
@@ -187,7 +193,7 @@ class Task:
     def expression(self, variable=None):
         v = variable or self.domain.element
         each = f"{self.value(v)} for {v} in {self.source()}" + (f" if {self.condition(v)}" if self.filter else "")
-        return self.piece(2, self.reduction.code, g=each)
+        return self.piece(1, self.reduction.code, g=each)
 
     def head(self):
         return f"def {self.name}({self.param}):\n"
@@ -203,7 +209,7 @@ class Task:
         lines += [f"        if {self.condition(v)}:"] if self.filter else []
         lines += [f"        {pad}{result}.append({self.value(v)})"]
         # The reduction of the list itself: a generator or a list display of all its elements is the list.
-        last = self.piece(2, self.reduction.code.replace("[{g}]", "{g}"), g=result)
+        last = self.piece(1, self.reduction.code.replace("[{g}]", "{g}"), g=result)
         return self.head() + "\n".join(lines) + f"\n    return {last}\n"
 
     # What is said
@@ -214,13 +220,13 @@ class Task:
 
     def wanted(self, quote="`"):
         """As one noun phrase: "the sum of the even numbers in `nums`, after squaring each"."""
-        after = ", after " + self.piece(1, self.map.doing, e="each") if self.map else ""
-        return self.piece(2, self.reduction.of, s=self.selected(quote)) + after
+        after = " and then ".join(self.piece(2 + i, m.doing, e="it" if i else "each") for i, m in enumerate(self.maps))
+        return self.piece(1, self.reduction.of, s=self.selected(quote)) + (", after " + after if after else "")
 
     def steps(self, quote="`"):
         """As orders: "Take the even numbers in `nums`, square each and return their sum"."""
-        do = ", " + self.piece(1, self.map.do, e="each") if self.map else ""
-        return f"ake {self.selected(quote)}{do} and return {self.piece(2, self.reduction.their)}"
+        do = "".join(", " + self.piece(2 + i, m.do, e="it" if i else "each") for i, m in enumerate(self.maps))
+        return f"ake {self.selected(quote)}{do} and return {self.piece(1, self.reduction.their)}"
 
     def instruction(self, r):
         call = f"`{self.name}({self.param})`"
@@ -250,17 +256,17 @@ def function(code, name):
 
 
 def variants(task):
-    """Wrong solutions that the tests must catch: without the filter, without the map, other constants."""
-    f, m, c = task.filter, task.map, task.constants
+    """Wrong solutions that the tests must catch: without the filter, without a map, other constants."""
+    f, m, c = task.filter, task.maps, task.constants
     if f:
         task.filter = None
         yield task.code()
         task.filter = f
-    if m:
-        task.map = None
+    for i in range(len(m)):
+        task.maps = m[:i] + m[i + 1:]
         yield task.code()
-        task.map = m
-    for i in range(3):
+    task.maps = m
+    for i in range(len(c)):
         task.constants = [dict(x) for x in c]
         task.constants[i]["k"] += 1
         task.constants[i]["j"] += 1
