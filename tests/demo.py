@@ -87,7 +87,7 @@ def held_out(folder, _):
 def tokenizer(folder, _):
     """The tokenizer in the repository is the one that the recipe makes."""
     corpus = os.path.join(folder, "corpus.jsonl")
-    made("corpus.py", corpus, "--texts", "15000")
+    made("corpus.py", corpus)
     with open(os.path.join(DEMO, "template.txt"), encoding="utf-8") as file:
         made("bpe.py", folder, corpus, "--size", "1024", "--words", file.read().rstrip("\n"))
     for name in ("tokenizer.json", "tokenizer_config.json"):

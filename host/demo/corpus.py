@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The corpus of the demo's base model: Python files and pages about Python, with the functions of tasks.py.
 
-    corpus.py FILE [--seed 1] [--texts 30000]
+    corpus.py FILE [--seed 1] [--texts 14000]
 
 writes FILE, one {"prompt": "", "completion": text} per line. Only compositions of the training part are in it: what the
 demo holds out, its base has not seen either. The same seed gives the same bytes.
@@ -79,7 +79,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("file")
     p.add_argument("--seed", default="1")
-    p.add_argument("--texts", type=int, default=30000)
+    p.add_argument("--texts", type=int, default=14000)
     a = p.parse_args()
     r = random.Random(f"corpus {a.seed}")
     tasks.write(a.file, ({"prompt": "", "completion": text(r)} for _ in range(a.texts)))

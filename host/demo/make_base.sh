@@ -15,9 +15,8 @@ cmake -S . -B "$build" -G Ninja >/dev/null && ninja -C "$build" xft
 
 mkdir -p "$work/start"
 python3 host/demo/corpus.py "$work/corpus.jsonl"
-head -15000 "$work/corpus.jsonl" >"$work/learned-from.jsonl"
 # The words of the prompt template are not in the corpus; as single tokens they cost less.
-python3 host/demo/bpe.py "$work/start" "$work/learned-from.jsonl" --size 1024 --words "$(cat host/demo/template.txt)"
+python3 host/demo/bpe.py "$work/start" "$work/corpus.jsonl" --size 1024 --words "$(cat host/demo/template.txt)"
 cp host/demo/base/config.json "$work/start/"
 "$build/xft" init "$work/start" --output "$work/random"
 "$build/xft" train --config host/demo/base.yaml --model "$work/random" --data "$work/corpus.jsonl" \
