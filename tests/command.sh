@@ -53,6 +53,7 @@ merge $every|.*MERGE.*|.*TRAINING.*|.*MODELS.*
 run .*
 generate $every|.*GENERATE.*
 eval $every|.*EVAL.*
+init none
 inspect none
 plan $every|.*TRAINING.*|.*MODELS.*|.*UPCYCLE.*
 bench none
@@ -100,6 +101,10 @@ check "bench: unknown" ends 2 'expected ops or step' bench opps
 check "tiny models" "$build/tests/xft_make_small" small opencl
 check "no such device" ends 1 'no-such-device' generate --model small/dense --device no-such-device x
 common="--device opencl --batch 8 --micro-batch 4 --length 32 --lr 1e-3"
+check "init" ends 0 'random: [0-9]+ tensors' init small/dense --output random --seed 3
+check "init: a model" ends 0 'model.embed_tokens.weight' inspect random --tensors
+check "init: no output" ends 2 'needs --output' init small/dense
+check "init: no number" ends 2 'must be a whole number' init small/dense --output random --seed x
 check "inspect" ends 0 'model.embed_tokens.weight' inspect small/moe --tensors
 check "inspect --json" json inspect small/moe --json
 check "inspect: layers" holds 'len(j["layers"]) == 2 and j["totals"]["nan"] == 0'
@@ -187,7 +192,7 @@ if command -v man >/dev/null; then
     no_warning() { LC_ALL=C.UTF-8 MANWIDTH=100 man --warnings -l "$page" 2>&1 >man.txt | grep -v '^$' | head -3; grep -q -- '--merge-kind KIND' man.txt; }
     check "man page: man is content" no_warning
 fi
-check "man page: every command" bash -c "for c in devices upcycle train merge run generate eval inspect plan bench; do grep -q \"^.SS xft \$c\" '$page' || exit 1; done"
+check "man page: every command" bash -c "for c in devices upcycle train merge run init generate eval inspect plan bench; do grep -q \"^.SS xft \$c\" '$page' || exit 1; done"
 completes() { # completes EXPECTED WORD…: bash's candidates for the last word
     local expected=$1
     shift
