@@ -204,7 +204,8 @@ static xft_status read_problem(const line *l, const json_t *object, xft_problem 
     XFT_TRY(get(l, object, "instruction", false, &text));
     if (text) {
         XFT_TRY(print(&p->instruction, "%s", text));
-        XFT_TRY(print(&p->prompt, "%s", ""));
+        XFT_TRY(get(l, object, "prompt", false, &text));
+        XFT_TRY(print(&p->prompt, "%s", text ? text : ""));
         XFT_TRY(get(l, object, "response", false, &text));
         XFT_TRY(print(&p->response, "%s", text ? text : ""));
     } else {

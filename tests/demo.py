@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DEMO = os.path.join(ROOT, "host", "demo")
 sys.path.insert(0, DEMO)
@@ -51,7 +53,7 @@ def tests_pass(folder, _):
     for name in ("valid-problems.jsonl", "test-problems.jsonl"):
         for p in lines(os.path.join(folder, name)):
             scope = {}
-            exec(p["canonical_solution"] + p["test"], scope)
+            exec(p["prompt"] + p["canonical_solution"] + p["test"], scope)
             scope["check"](scope[p["entry_point"]])
             try:
                 scope["check"](lambda _: None)
@@ -72,7 +74,8 @@ def held_out(folder, _):
     made("structure.py", path["train"], path["corpus"], "--", *both)
     made("structure.py", path["train"], "--", path["valid-problems"])
     made("structure.py", path["valid-problems"], "--", path["test-problems"])
-    code = lines(path["test-problems"])[7]["canonical_solution"]
+    problem = lines(path["test-problems"])[7]
+    code = problem["prompt"] + problem["canonical_solution"]
     name, parameter = re.match(r"def (\w+)\((\w+)\)", code).groups()
     renamed = re.sub(rf"\b{parameter}\b", "renamed", re.sub(rf"\b{name}\b", "other", re.sub(r"\b\d+\b", "77", code)))
     with open(path["planted"], "w", encoding="utf-8") as file:

@@ -4,7 +4,7 @@
     structure.py TRAIN… -- HELD_OUT…
 
 fails when a held-out solution has the structure of one in the training files. Files are JSONL; the code is
-what is fenced in a response or completion, or all of it when nothing is, and canonical_solution.
+what is fenced in a response or completion, or all of it when nothing is; of problems, prompt and canonical_solution.
 """
 import ast
 import json
@@ -54,7 +54,8 @@ def structures(path):
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             row = json.loads(line)
-            text = row.get("canonical_solution") or row.get("completion") or row["response"]
+            solved = row["prompt"] + row["canonical_solution"] if "canonical_solution" in row else None
+            text = solved or row.get("completion") or row["response"]
             for code in re.findall(r"```python\n(.*?)```", text, re.S) or [text]:
                 for node in ast.walk(ast.parse(code)):
                     if isinstance(node, ast.FunctionDef):

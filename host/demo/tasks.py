@@ -246,7 +246,7 @@ class Task:
 
 def sample(problem):
     """What is trained on: the problem and its solution."""
-    return {"instruction": problem["instruction"], "response": f"```python\n{problem['canonical_solution']}```"}
+    return {"instruction": problem["instruction"], "response": f"{problem['response']}{problem['canonical_solution']}```"}
 
 
 def function(code, name):
@@ -290,8 +290,10 @@ def problem(task, r, task_id):
         except (TypeError, ValueError):  # a variant of another type fails the tests by itself
             pass
     test = "def check(candidate):\n" + "".join(f"    assert candidate({x!r}) == {y!r}\n" for x, y in zip(inputs, results))
-    return {"task_id": task_id, "instruction": task.instruction(r), "response": "```python\n",
-            "entry_point": task.name, "test": test, "canonical_solution": task.code()}
+    prompt, solution = task.code().split(":", 1)
+    prompt += ":"  # the answer is begun with it, as with the problems of HumanEval
+    return {"task_id": task_id, "instruction": task.instruction(r), "prompt": prompt, "response": "```python\n" + prompt,
+            "entry_point": task.name, "test": test, "canonical_solution": solution}
 
 
 def draw(seed, part, count):

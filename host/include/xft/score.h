@@ -10,7 +10,8 @@
  * Problem files are JSONL, plain or .gz, one object per line, in any of these forms:
  *   HumanEval, HumanEval+  task_id, prompt (code to be continued), entry_point, test; canonical_solution
  *   MBPP+                  task_id "Mbpp/…", prompt (a docstring that ends in an assertion), entry_point, test
- *   instructions           task_id, instruction, entry_point, test; optionally response: how the answer is begun
+ *   instructions           task_id, instruction, entry_point, test; optionally response: how the answer is begun, and
+ *                          prompt: what of it is code, in front of a completion when the tests run
  * Where HumanEval+ gives base_input and plus_input, an answer must return what canonical_solution returns (floats
  * within atol) for all of these inputs. The inputs of MBPP+ have lost their types in JSON: its samples are scored by
  * EvalPlus. test is Python; when it defines check(candidate), this is called with the function named by entry_point;
@@ -47,7 +48,7 @@ typedef struct xft_problem {
     const char *task_id;
     const char *instruction; /* what is put into the prompt template */
     const char *response;    /* how the response is begun: an opening fence and the code to be continued, or "" */
-    const char *prompt;      /* code in front of a completion when the tests run, "" for instructions */
+    const char *prompt;      /* code in front of a completion when the tests run, or "" */
     const char *entry_point; /* name of the function that is tested */
     const char *test;        /* Python, run after prompt and completion; NULL: for EvalPlus only */
     const char *solution;    /* a completion that passes, or NULL */
