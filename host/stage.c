@@ -202,12 +202,23 @@ static xft_status check_readable(const char *key, const xft_text_list *paths) {
     return XFT_OK;
 }
 
+xft_sandbox xft_stage_sandbox(const xft_values *v) {
+    return (xft_sandbox){
+        .timeout = v->timeout, .memory = (uint64_t)v->memory, .allow_unprotected = v->allow_unprotected};
+}
+
 static xft_status check_problems(const xft_values *v) {
     xft_problems *problems;
     xft_verdict verdict;
     XFT_TRY(xft_problems_load(v->problems, &problems));
     xft_problems_free(problems);
-    return v->execute ? xft_sandbox_run(NULL, "pass", &verdict) : XFT_OK;
+    if (!v->execute) return XFT_OK;
+    const xft_sandbox sandbox = xft_stage_sandbox(v);
+    XFT_TRY(xft_sandbox_run(&sandbox, "pass", &verdict));
+    XFT_FAIL_IF(verdict.outcome != XFT_OUTCOME_PASSED, XFT_ERROR_UNSUPPORTED,
+                "not even an empty program passes under timeout %g s and memory %.0f MiB: %s", v->timeout,
+                (double)v->memory / 0x1p20, verdict.message);
+    return XFT_OK;
 }
 
 xft_status xft_stage_check_inputs(const xft_stage_job *job) {

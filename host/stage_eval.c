@@ -41,10 +41,7 @@ static xft_status score_in(xft_stage_job *job, xft_model *model, const xft_token
                             .stop_count = stop_count,
                             .identity = identity,
                             .callbacks = &job->callbacks};
-    xft_score_options s = {
-        .sandbox = {.timeout = v->timeout, .memory = (uint64_t)v->memory, .allow_unprotected = v->allow_unprotected},
-        .jobs = (uint32_t)v->jobs,
-        .callbacks = &job->callbacks};
+    xft_score_options s = {.sandbox = xft_stage_sandbox(v), .jobs = (uint32_t)v->jobs, .callbacks = &job->callbacks};
     xft_status status = xft_path_join(folder, "samples.jsonl", &samples);
     if (status == XFT_OK) status = xft_path_join(folder, "results.json", &results);
     if (status == XFT_OK) status = xft_problems_sample(problems, model, tokenizer, &o, samples);
