@@ -30,7 +30,7 @@ static xft_status sum_up(xft_evaluator *evaluator, xft_loader *loader, const xft
 
 xft_status xft_score_loss(xft_model *model, const xft_dataset *data, uint32_t micro_batch, bool packing, bool official,
                           const xft_callbacks *callbacks, double *loss, uint64_t *labels) {
-    XFT_FAIL_IF(!model || !data || !loss || !labels, XFT_ERROR_INVALID_ARGUMENT, "xft_score_loss: an argument is NULL");
+    XFT_NEED(model, data, loss, labels);
     *loss = 0;
     *labels = 0;
     xft_loader *loader;

@@ -273,7 +273,7 @@ static xft_status read_lines(xft_problems *problems, xft_jsonl *file, const char
 }
 
 xft_status xft_problems_load(const char *path, xft_problems **problems) {
-    XFT_FAIL_IF(!path || !problems, XFT_ERROR_INVALID_ARGUMENT, "xft_problems_load: an argument is NULL");
+    XFT_NEED(path, problems);
     *problems = NULL;
     xft_jsonl *file;
     XFT_TRY(xft_jsonl_open(path, &file));

@@ -254,7 +254,7 @@ static void write_page(FILE *file, const char *data) {
 }
 
 xft_status xft_report_write(const char *folder, const char *title, const char *path) {
-    XFT_FAIL_IF(!folder || !path, XFT_ERROR_INVALID_ARGUMENT, "xft_report_write: an argument is NULL");
+    XFT_NEED(folder, path);
     char *data = NULL, *page = NULL;
     size_t bytes = 0;
     xft_status status = read_data(folder, title, &data);

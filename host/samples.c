@@ -310,8 +310,7 @@ static xft_status sample_all(sampler *s, xft_model *model, int fd, uint64_t done
 xft_status xft_problems_sample(const xft_problems *problems, xft_model *model, const xft_tokenizer *tokenizer,
                                const xft_sample_options *options, const char *path) {
     static const xft_sample_options defaults = {.samples = 1};
-    XFT_FAIL_IF(!problems || !model || !tokenizer || !path, XFT_ERROR_INVALID_ARGUMENT,
-                "xft_problems_sample: an argument is NULL");
+    XFT_NEED(problems, model, tokenizer, path);
     const xft_sample_options *o = options ? options : &defaults;
     XFT_FAIL_IF(o->stop_count > MOST_STOPS || (o->stop_count && !o->stop), XFT_ERROR_INVALID_ARGUMENT,
                 "xft_problems_sample: %u stop ids; at most %d", o->stop_count, MOST_STOPS);

@@ -529,7 +529,7 @@ xft_status xft_sandbox_execute(const xft_sandbox *sandbox, const char *interpret
 }
 
 xft_status xft_sandbox_run(const xft_sandbox *sandbox, const char *program, xft_verdict *verdict) {
-    XFT_FAIL_IF(!program || !verdict, XFT_ERROR_INVALID_ARGUMENT, "xft_sandbox_run: an argument is NULL");
+    XFT_NEED(program, verdict);
     xft_sandbox s = sandbox ? *sandbox : (xft_sandbox){.timeout = 0};
     char *interpreter;
     XFT_TRY(xft_sandbox_prepare(&s, &interpreter));

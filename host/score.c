@@ -249,7 +249,7 @@ static xft_status check_tests(const work *w) {
 xft_status xft_problems_score(const xft_problems *problems, const char *samples, const xft_score_options *options,
                               const char *results, xft_score *score) {
     static const xft_score_options defaults = {.jobs = 0};
-    XFT_FAIL_IF(!problems || !samples || !score, XFT_ERROR_INVALID_ARGUMENT, "xft_problems_score: an argument is NULL");
+    XFT_NEED(problems, samples, score);
     const xft_score_options *o = options ? options : &defaults;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t jobs = o->jobs ? o->jobs : processors > 0 ? (uint32_t)processors : 1;

@@ -1,6 +1,7 @@
 /* Evaluation: forward passes without noise. */
 #include "error.h"
 #include "evaluator.h"
+#include "record.h"
 #include "trainer.h"
 
 #include <stdlib.h>
@@ -81,7 +82,7 @@ xft_status xft_evaluator_run(xft_evaluator *e, const xft_batch *batch, double *l
     XFT_FAIL_IF(!e || !batch, XFT_ERROR_INVALID_ARGUMENT, "xft_evaluator_run: evaluator and batch must not be NULL");
     XFT_FAIL_IF(logits && !e->network.options.all_logits, XFT_ERROR_INVALID_ARGUMENT,
                 "xft_evaluator_run: the evaluator was made without room for logits");
-    XFT_TRY(xft_batch_check(&e->network, batch));
+    XFT_TRY(xft_batch_check(&e->network, xft_stream_device(e->stream), batch));
     void *slot;
     const void *outputs;
     uint64_t ticket;

@@ -218,7 +218,7 @@ xft_status xft_batch_room_check(const char *what, uint32_t tokens, uint32_t sequ
     return XFT_OK;
 }
 
-xft_status xft_batch_check(const xft_network *n, const xft_batch *b) {
+xft_status xft_batch_check(const xft_network *n, const xft_device *device, const xft_batch *b) {
     const xft_network_options *o = &n->options;
     XFT_FAIL_IF(!b || !b->ids || !b->cu_seqlens, XFT_ERROR_INVALID_ARGUMENT,
                 "batch: ids and cu_seqlens must not be NULL");
@@ -229,11 +229,17 @@ xft_status xft_batch_check(const xft_network *n, const xft_batch *b) {
                 "batch: noise must be given (XFT_NOISE_STORED)");
     XFT_FAIL_IF(b->cu_seqlens[0] != 0 || b->cu_seqlens[b->sequences] > b->tokens, XFT_ERROR_INVALID_ARGUMENT,
                 "batch: cu_seqlens must start at 0 and end at most at %u", b->tokens);
+    const uint32_t longest =
+        xft_attention_longest(device, n->config->head_size, n->config->num_heads, n->config->num_kv_heads, o->backward);
     for (uint32_t i = 0; i < b->sequences; i++) {
         uint32_t rows = b->cu_seqlens[i + 1] - b->cu_seqlens[i];
         XFT_FAIL_IF(b->cu_seqlens[i + 1] < b->cu_seqlens[i] || (b->lengths && b->lengths[i] > rows),
                     XFT_ERROR_INVALID_ARGUMENT, "batch: sequence %u: rows %u to %u, length %u", i, b->cu_seqlens[i],
                     b->cu_seqlens[i + 1], b->lengths ? b->lengths[i] : rows);
+        XFT_FAIL_IF(
+            rows > longest, XFT_ERROR_UNSUPPORTED,
+            "batch: sequence %u has %u tokens; on this device attention takes at most %u (xft_attention_longest)", i,
+            rows, longest);
     }
     for (uint32_t t = 0; t < b->tokens; t++) {
         XFT_FAIL_IF(b->ids[t] >= n->config->vocab_size, XFT_ERROR_INVALID_ARGUMENT,

@@ -119,7 +119,7 @@ void xft_network_fill(const xft_network *network, const xft_input_layout *layout
                       const xft_step_block *step, void *slot);
 /* Most rows and sequences of batches that a network shall have room for. */
 xft_status xft_batch_room_check(const char *what, uint32_t tokens, uint32_t sequences);
-xft_status xft_batch_check(const xft_network *network, const xft_batch *batch);
+xft_status xft_batch_check(const xft_network *network, const xft_device *device, const xft_batch *batch);
 
 /* Recording; errors stick to the stream. Forward ends with y_end; in training it adds balance losses. */
 void xft_network_forward(const xft_network *network, xft_stream *stream);

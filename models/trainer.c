@@ -258,7 +258,7 @@ typedef struct step_totals {
 static xft_status total(const xft_trainer *t, const xft_batch *batches, uint32_t count, step_totals *sum) {
     *sum = (step_totals){0};
     for (uint32_t i = 0; i < count; i++) {
-        xft_status status = xft_batch_check(&t->network, &batches[i]);
+        xft_status status = xft_batch_check(&t->network, t->model->device, &batches[i]);
         if (status != XFT_OK) return xft_fail_in(status, "micro-batch %u", i);
         uint64_t labels = count_labels(&batches[i]);
         sum->labels += labels;

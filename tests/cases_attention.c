@@ -356,6 +356,16 @@ static void backward_case(const attention_case *a, case_visitor visit, void *use
 static void cases_both(case_set set, void (*make)(const attention_case *a, case_visitor visit, void *user),
                        case_visitor visit, void *user) {
     const packing *small = &packings[0], *mixed = &packings[2];
+    if (set == CASES_LONG) { /* the longest that llvmpipe takes, see xft_attention_longest */
+        static const packing longest[] = {{"one of 13664", 1, {{13664, 13664}}, 0, false},
+                                          {"one of 4576", 1, {{4576, 4576}}, 0, false},
+                                          {"one of 1856", 1, {{1856, 1856}}, 0, false}};
+        if (make == forward_case)
+            make(&(attention_case){&longest[0], {1, 1, 128}, XFT_F32, XFT_F32, "plain"}, visit, user);
+        make(&(attention_case){&longest[1], {2, 1, 128}, XFT_F32, XFT_F32, "plain"}, visit, user);
+        make(&(attention_case){&longest[2], {7, 1, 64}, XFT_BF16, XFT_BF16, "plain"}, visit, user);
+        return;
+    }
     if (set == CASES_BENCH) {
         static const heads models[] = {{9, 3, 64}, {32, 8, 64}, {16, 16, 128}, {32, 32, 80}, {12, 12, 96}};
         for (uint32_t i = 0; i < sizeof models / sizeof *models; i++) {
@@ -499,6 +509,11 @@ static void decode_case(const cache_case *a, case_visitor visit, void *user) {
 
 static void cases_cache(case_set set, bool decode, case_visitor visit, void *user) {
     void (*make)(const cache_case *a, case_visitor visit, void *user) = decode ? decode_case : append_case;
+    if (set == CASES_LONG) {
+        make(&(cache_case){{1, 1, 128}, 1, 1, 32768, {32767, 0, 0, 0}, XFT_F32, XFT_F32, "plain"}, visit, user);
+        make(&(cache_case){{7, 1, 64}, 1, 2, 32768, {32766, 0, 0, 0}, XFT_F32, XFT_BF16, "plain"}, visit, user);
+        return;
+    }
     if (set == CASES_BENCH) {
         make(&(cache_case){{9, 3, 64}, 1, 1, 1024, {1000, 0, 0, 0}, XFT_F32, XFT_F32, NULL}, visit, user);
         make(&(cache_case){{9, 3, 64}, 1, 1, 1024, {1000, 0, 0, 0}, XFT_F32, XFT_BF16, NULL}, visit, user);
@@ -540,7 +555,7 @@ static void cases_cache(case_set set, bool decode, case_visitor visit, void *use
 }
 
 void cases_attention(case_set set, const char *only, case_visitor visit, void *user) {
-    if (case_wanted(only, "segments")) cases_segments(set, visit, user);
+    if (set != CASES_LONG && case_wanted(only, "segments")) cases_segments(set, visit, user);
     if (case_wanted(only, "attention")) cases_both(set, forward_case, visit, user);
     if (case_wanted(only, "attention_backward")) cases_both(set, backward_case, visit, user);
     if (case_wanted(only, "kv_append")) cases_cache(set, false, visit, user);

@@ -325,6 +325,15 @@ static void grouped_bench(const plan *plan, types t) {
 
 void cases_gemm(case_set set, const char *only, case_visitor visit, void *user) {
     const plan plan = {.visit = visit, .user = user, .bench = set == CASES_BENCH};
+    if (set == CASES_LONG) {
+        static const uint32_t one[] = {65536, 0};
+        if (case_wanted(only, "gemm")) {
+            gemm_case(&plan, XFT_NN, f32, false, 40, 24, 152064);
+            gemm_case(&plan, XFT_TN, f32, true, 40, 24, 65536);
+        }
+        if (case_wanted(only, "grouped_gemm")) grouped_case(&plan, XFT_TN, f32, false, 2, one, 0, 40, 24);
+        return;
+    }
     if (case_wanted(only, "gemm")) {
         if (set == CASES_BENCH) {
             gemm_bench(&plan, f32);

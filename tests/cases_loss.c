@@ -142,6 +142,10 @@ static void cases_cross_entropy(case_set set, case_visitor visit, void *user) {
         cross_entropy_case(128, 49152, XFT_BF16, true, NULL, 1, visit, user);
         return;
     }
+    if (set == CASES_LONG) {
+        cross_entropy_case(140, 262144, XFT_BF16, true, "plain", 1, visit, user);
+        return;
+    }
     static const uint32_t shapes[][2] = {{4, 59}, {1, 1},    {3, 2},    {7, 97},    {9, 1009},
                                          {6, 6},  {33, 131}, {5, 4099}, {3, 49157}, {70, 64}};
     for (uint32_t i = 0; i < (set == CASES_SMALL ? 1 : sizeof shapes / sizeof *shapes); i++)
@@ -194,6 +198,10 @@ static void cases_sample(case_set set, case_visitor visit, void *user) {
     if (set == CASES_BENCH) {
         sample_case(1, 49152, XFT_F32, 0, 1, 0, visit, user);
         sample_case(1, 49152, XFT_F32, 0.8f, 0.95f, 0, visit, user);
+        return;
+    }
+    if (set == CASES_LONG) {
+        sample_case(257, 152064, XFT_F32, 1, 0.9f, 0, visit, user);
         return;
     }
     static const uint32_t shapes[][2] = {{5, 59}, {3, 1}, {9, 2}, {17, 97}, {40, 1009}, {7, 4099}, {3, 49157}};

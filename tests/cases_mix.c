@@ -117,6 +117,11 @@ void cases_mix(case_set set, const char *only, case_visitor visit, void *user) {
     };
     static const xft_dtype types[][2] = {{XFT_F32, XFT_F32}, {XFT_BF16, XFT_F32}, {XFT_BF16, XFT_BF16}};
     static const uint32_t counts[] = {7, 1, 2, 63, 64};
+    if (set == CASES_LONG) {
+        const mixture m = {64, 1024, 8192, 0.75f, 16, false};
+        if (case_wanted(only, "mix_backward")) mix_backward_case(&m, XFT_BF16, XFT_F32, visit, user);
+        return;
+    }
     if (set == CASES_BENCH) {
         const mixture m = {8, 1536, 576, 0.75f, 256, false};
         for (uint32_t i = 0; i < 2; i++) {

@@ -552,6 +552,11 @@ static void cases_bench(const char *only, case_visitor visit, void *user) {
 }
 
 void cases_moe(case_set set, const char *only, case_visitor visit, void *user) {
+    if (set == CASES_LONG) {
+        const moe_shape shape = {8, 6, 16384, XFT_GATE_XFT, false, XFT_NOISE_NONE, false, RANDOM, 400, 0};
+        if (case_wanted(only, "expert_group")) group_case(&shape, 64, 1, visit, user);
+        return;
+    }
     if (set == CASES_BENCH) {
         cases_bench(only, visit, user);
         return;

@@ -425,6 +425,11 @@ static void cases_swiglu(case_set set, const char *only, case_visitor visit, voi
 }
 
 void cases_norm(case_set set, const char *only, case_visitor visit, void *user) {
+    if (set == CASES_LONG) { /* one id that all tokens share */
+        if (case_wanted(only, "embedding_backward"))
+            embedding_backward_case(16384, 2048, 1, UINT32_MAX, XFT_BF16, XFT_F32, visit, user);
+        return;
+    }
     cases_embedding(set, only, visit, user);
     cases_norms(set, only, visit, user);
     if (case_wanted(only, "rope")) cases_rope(set, visit, user);

@@ -449,6 +449,13 @@ static void update_cases(case_set set, void (*make)(update_case, case_visitor, v
 
 void cases_optimizer(case_set set, const char *only, case_visitor visit, void *user) {
     bool full = set == CASES_FULL;
+    if (set == CASES_LONG) {
+        const update_case embedding = {0, 152064, 64, XFT_F32, PLAIN, NORMAL, 2};
+        if (case_wanted(only, "sum_squares")) sum_squares_case(152064, 64, 512, XFT_F32, visit, user);
+        if (case_wanted(only, "adafactor_statistics")) statistics_case(embedding, visit, user);
+        if (case_wanted(only, "adafactor_update")) adafactor_case(embedding, visit, user);
+        return;
+    }
     if (case_wanted(only, "sum_squares")) {
         if (set == CASES_BENCH) {
             sum_squares_case(49152, 576, 512, XFT_F32, visit, user);

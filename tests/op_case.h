@@ -43,7 +43,8 @@ struct op_case {
 typedef enum case_set {
     CASES_SMALL, /* at least one per op and dtype, tiny: for slow devices, validation layers, oclgrind */
     CASES_FULL,  /* the grid with the awkward shapes, small included: for lavapipe and PoCL */
-    CASES_BENCH  /* shapes of real models; expected may be NULL */
+    CASES_BENCH, /* shapes of real models; expected may be NULL */
+    CASES_LONG   /* a few, as long as models get: loops that turn very often; minutes of reference arithmetic */
 } case_set;
 
 /* Gets one case at a time; the case and its arrays are freed by case_free after the visit. */

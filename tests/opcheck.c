@@ -3,7 +3,7 @@
  *     --device NAME     as for xft_device_open, or "test"; default "auto"
  *     --op NAME         one function of ops.h
  *     --part I/N        of all ops, those whose number leaves I when divided by N: to share the work among processes
- *     --set small|full  default full
+ *     --set small|full|long  default full
  *     --separate        every tensor in a driver buffer of its own, so that a tool sees an overrun
  *     --verbose         a line per case, with its time
  *     --missing         ops without a case are failures
@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--part") && value && sscanf(argv[i + 1], "%u/%u", &part, &parts) == 2 && parts)
             i++;
         else if (!strcmp(argv[i], "--set") && value)
-            set = !strcmp(argv[++i], "small") ? CASES_SMALL : CASES_FULL;
+            i++, set = !strcmp(argv[i], "small") ? CASES_SMALL : !strcmp(argv[i], "long") ? CASES_LONG : CASES_FULL;
         else if (!strcmp(argv[i], "--separate"))
             debug |= XFT_DEBUG_SEPARATE_BUFFERS;
         else if (!strcmp(argv[i], "--missing"))
@@ -48,11 +48,12 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--exceptions"))
             return op_print_exceptions(), 0;
         else {
-            fprintf(stderr,
-                    "usage: %s [--device NAME] [--op NAME] [--part I/N] [--set small|full] [--separate] [--verbose] "
-                    "[--missing] [--coverage] "
-                    "[--exceptions]\n",
-                    argv[0]);
+            fprintf(
+                stderr,
+                "usage: %s [--device NAME] [--op NAME] [--part I/N] [--set small|full|long] [--separate] [--verbose] "
+                "[--missing] [--coverage] "
+                "[--exceptions]\n",
+                argv[0]);
             return 2;
         }
     }

@@ -183,6 +183,10 @@ static struct {
     {"device_adopt_opencl", "options", false},
     {"model_create", "options", false},
     {"stream_create", "options", false},
+    {"problems_sample", "options", false},
+    {"problems_score", "options", false},
+    {"sandbox_run", "sandbox", false},
+    {"report_write", "title", false},
     /* wanted or not */
     {"device_memory", "total", false},
     {"device_memory", "available", false},
@@ -200,6 +204,8 @@ static struct {
     {"template_check", "stop", false},
     {"tokenizer_decode", "bytes", false},
     {"inspect", "callbacks", false},
+    {"score_loss", "callbacks", false},
+    {"problems_score", "results", false},
     {"run", "result", false},
     {"run_find", "step", false},
     {"stage_run", "options", false},
@@ -223,6 +229,7 @@ static struct {
     {"arena_create", "bytes", false}, /* a limit */
     {"plan_fit", "bytes", false},
     {"loader_seek", "position", false},
+    {"score_loss", "micro_batch", false}, /* more than there are: all */
     {"stream_check_hazards", "without", false},
     /* how many there are behind a pointer, which a function has to believe */
     {"safetensors_write", "count", false},

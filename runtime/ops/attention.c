@@ -120,6 +120,35 @@ static form key_form(const xft_device_info *info, uint32_t head_size) {
     return is_intel(info) ? plain_form(info, 256, 16, 64) : plain_form(info, head_size > 128 ? 256 : 128, 32, 32);
 }
 
+/* Loop turns of an invocation for one tile of a pass that makes `dots` score tiles and adds up `adds` results, see
+ * shaders/attention_tiles.glsl: each loop counts once more than it turns. */
+static uint32_t turns_of_tile(const form *f, uint32_t head_size, uint32_t dots, uint32_t adds) {
+    const uint32_t pairs = (head_size + 3) / 4 * 2, most = (f->rows + f->cols) * 9 / pairs;
+    const uint32_t whole = most < f->cols ? most : f->cols; /* head rows staged at once */
+    const uint32_t staging = blocks(4 * f->rows, f->wg) + blocks(4 * f->cols, f->wg) + 2;
+    const uint32_t dot = blocks(head_size, 16) * (1 + staging) + 1;
+    const uint32_t add = blocks(f->cols, whole) * (blocks(whole * pairs / 2, f->wg) + whole + 3) + 1;
+    return dots * dot + adds * add + 1;
+}
+
+static uint32_t longest(const form *f, uint32_t turns) {
+    const uint32_t tiles = 60000 / turns, beside = 2 * f->rows; /* tiles may begin and end in other sequences */
+    return tiles * f->cols > beside ? tiles * f->cols - beside : 1;
+}
+
+uint32_t xft_attention_longest(const xft_device *device, uint32_t head_size, uint32_t heads, uint32_t kv_heads,
+                               bool backward) {
+    if (!device || !head_size || !kv_heads || !strstr(device->info.name, "llvmpipe")) return MAX_TOKENS;
+    const form f = forward_form(&device->info, head_size), q = query_form(&device->info, head_size);
+    const form k = key_form(&device->info, head_size);
+    const uint32_t softmax = f.cols + 1 + blocks(f.cols * f.rows, f.wg) + 1;
+    const uint32_t forward = longest(&f, turns_of_tile(&f, head_size, 1, 1) + softmax);
+    if (!backward) return forward;
+    const uint32_t queries = longest(&q, turns_of_tile(&q, head_size, 2, 1));
+    const uint32_t keys = longest(&k, heads / kv_heads * (turns_of_tile(&k, head_size, 2, 2) + 1));
+    return keys < queries && keys < forward ? keys : queries < forward ? queries : forward;
+}
+
 /* Multiply-adds of one product of [T,T] with [T,D] over all heads, were all tokens one sequence. */
 static double triangle(const shape *s) {
     return (double)s->tokens * s->tokens * s->heads * s->head_size;

@@ -12,7 +12,9 @@ xft_status xft_cross_entropy(xft_stream *stream, const xft_tensor *labels, const
     XFT_ARG(stream, "cross_entropy", step, XFT_U32_ONLY, 1, STEP_WORDS);
     XFT_ARG(stream, "cross_entropy", loss, XFT_F32_ONLY, 1, rows);
     const xft_device *device = xft_stream_device(stream);
-    const xft_grid grid = xft_rowwise_grid(device, rows, xft_cols(logits));
+    xft_grid grid = xft_rowwise_grid(device, rows, xft_cols(logits));
+    const uint32_t wide = xft_groups_for(device, rows * xft_ceil_div(xft_cols(logits), 1 << 17)); /* it says why */
+    grid.groups = wide < rows ? wide : rows;
     const xft_cross_entropy_params params = {.rows = rows,
                                              .cols = xft_cols(logits),
                                              .ld_logits = logits->pitch,
@@ -33,6 +35,7 @@ xft_status xft_cross_entropy(xft_stream *stream, const xft_tensor *labels, const
     return xft_record(stream, &d);
 }
 
+/* A work-group per row: with top_p the loops over a large vocabulary are too many for llvmpipe to take several rows. */
 xft_status xft_sample(xft_stream *stream, const xft_tensor *logits, const xft_tensor *step, const xft_tensor *ids) {
     XFT_ARG(stream, "sample", logits, XFT_DATA, 0, 0);
     const uint32_t rows = xft_rows(logits);
@@ -42,7 +45,7 @@ xft_status xft_sample(xft_stream *stream, const xft_tensor *logits, const xft_te
                    xft_cols(logits), MAX_VOCABULARY);
     const xft_device *device = xft_stream_device(stream);
     const xft_sample_params params = {
-        .rows = rows, .cols = xft_cols(logits), .ld_logits = logits->pitch, .groups = xft_groups_for(device, rows)};
+        .rows = rows, .cols = xft_cols(logits), .ld_logits = logits->pitch, .groups = rows < 32768 ? rows : 32768};
     return xft_record(stream, &(xft_dispatch){.op = XFT_OP_sample,
                                               .tensors = {logits, step, ids},
                                               .params = &params,

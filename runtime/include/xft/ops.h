@@ -134,6 +134,11 @@ XFT_API xft_status xft_grouped_gemm(xft_stream *stream, xft_form form, const xft
 XFT_API xft_status xft_segments(xft_stream *stream, const xft_tensor *cu_seqlens, const xft_tensor *lengths,
                                 bool count_padding, const xft_tensor *segments);
 
+/* The longest sequence that attention and its backward take on the device. A limit of one driver: llvmpipe leaves every
+ * loop of an invocation, without a word, after 65535 turns of all of them; elsewhere 2^24. */
+XFT_API uint32_t xft_attention_longest(const xft_device *device, uint32_t head_size, uint32_t heads, uint32_t kv_heads,
+                                       bool backward);
+
 /* Causal grouped-query attention without the T x T matrix: o_h = softmax(scale q_h k^T) v, query head h on key/value
  * head h / (heads / kv_heads). q, o d:[T,heads*D], k, v d:[T,kv_heads*D], D even, 4 to 256; lse f32 [heads,T]: log of
  * the sum of exponentials (natural). Rows that see nothing give o = 0, lse = 0. */
