@@ -513,22 +513,8 @@ static xft_status is_done(xft_run_job *job, bool *done) {
     xft_status status = xft_path_join(job->o.output, "config.json", &path);
     if (status == XFT_OK && state_says(run, "done") && access(path, F_OK) == 0) {
         status = xft_run_settings_compare(job, run);
+        if (status == XFT_OK) status = xft_run_progress_read(run, &job->progress);
         *done = status == XFT_OK;
-        job->progress.step = (uint64_t)json_integer_value(json_object_get(run, "step"));
-        job->progress.tokens = (uint64_t)json_integer_value(json_object_get(run, "tokens"));
-        job->progress.skipped = (uint64_t)json_integer_value(json_object_get(run, "skipped"));
-        job->progress.best_step = (uint64_t)json_integer_value(json_object_get(run, "best_step"));
-        const struct {
-            const char *key;
-            double *value;
-        } reals[] = {{"seconds", &job->progress.seconds},
-                     {"loss", &job->progress.loss},
-                     {"eval_loss", &job->progress.eval_loss},
-                     {"best_loss", &job->progress.best_loss}};
-        for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
-            const json_t *value = json_object_get(run, reals[i].key);
-            *reals[i].value = json_is_number(value) ? json_number_value(value) : NAN;
-        }
     }
     free(path);
     json_decref(run);
@@ -639,7 +625,6 @@ static void release(xft_run_job *job) {
     xft_dataset_free(job->data);
     xft_tokenizer_free(job->tokenizer);
     xft_run_saved_free(&job->saved);
-    json_decref(job->choices);
     json_decref(job->settings);
     json_decref(job->inputs);
     if (job->log >= 0) close(job->log);

@@ -54,7 +54,6 @@ typedef struct xft_run_job {
     uint64_t paced_step;
     double tokens_per_s;
     int log;
-    json_t *choices; /* as run.json has them */
 } xft_run_job;
 
 /* ---- Options (run_options.c) ---- */
@@ -75,12 +74,12 @@ const char *xft_run_stage_word(xft_run_stage stage);
 /* A number for JSON: null when it is not finite. */
 json_t *xft_run_number(double value);
 json_t *xft_run_time(void);
-/* {id, name, platform, driver} */
-json_t *xft_run_device_json(const xft_device *device);
 /* A JSON file, or NULL in *json when there is none. */
 xft_status xft_run_read_json(const char *folder, const char *name, json_t **json);
 xft_status xft_run_write_json(const char *folder, const char *name, const json_t *json);
 
+/* What run.json and checkpoints say of where a run comes from: device, choices, settings, inputs. */
+xft_status xft_run_origin(const xft_run_job *job, json_t **json);
 /* run.json with this status ("running", "stopped", "failed", "done") and message (or NULL). */
 xft_status xft_run_describe(xft_run_job *job, const char *status, const char *message);
 
@@ -90,6 +89,10 @@ xft_status xft_run_log_open(xft_run_job *job, bool fresh, uint64_t step);
 xft_status xft_run_log(xft_run_job *job, const char *event, json_t *fields);
 
 /* ---- Checkpoints of a run (run_checkpoint.c) ---- */
+
+/* Progress as JSON and back. */
+json_t *xft_run_progress_json(const xft_run_progress *progress);
+xft_status xft_run_progress_read(const json_t *json, xft_run_progress *progress);
 
 /* The newest checkpoint that can be read; else run.json, else nothing. Those that cannot are named by `callbacks`. */
 xft_status xft_run_saved_find(const char *output, const xft_callbacks *callbacks, xft_run_saved *saved);

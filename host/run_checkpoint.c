@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+static const xft_stored_dtype stored[] = {
+    [XFT_F32] = XFT_STORED_F32, [XFT_BF16] = XFT_STORED_BF16, [XFT_F16] = XFT_STORED_F16, [XFT_U32] = XFT_STORED_U32};
 static const char state_json[] = "state.json", state_tensors[] = "state.safetensors", best[] = "best";
 
 /* The number N of "step-N", as xft_run_save writes it; false for any other name. */
@@ -37,7 +39,7 @@ static double real(const json_t *json, const char *key) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-static xft_status read_progress(const json_t *json, xft_run_progress *p) {
+xft_status xft_run_progress_read(const json_t *json, xft_run_progress *p) {
     static const char *const needed[] = {"step", "tokens", "skipped", "best_step"};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         XFT_FAIL_IF(!json_is_integer(json_object_get(json, needed[i])), XFT_ERROR_FORMAT, "%s is no whole number",
@@ -54,6 +56,14 @@ static xft_status read_progress(const json_t *json, xft_run_progress *p) {
                             .best_step = whole(json, "best_step")};
     if (!isfinite(p->seconds)) p->seconds = 0;
     return XFT_OK;
+}
+
+json_t *xft_run_progress_json(const xft_run_progress *p) {
+    return json_pack(
+        "{s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I}", "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens,
+        "skipped", (json_int_t)p->skipped, "seconds", xft_run_number(p->seconds), "loss", xft_run_number(p->loss),
+        "eval_step", p->eval_step == UINT64_MAX ? json_null() : json_integer((json_int_t)p->eval_step), "eval_loss",
+        xft_run_number(p->eval_loss), "best_loss", xft_run_number(p->best_loss), "best_step", (json_int_t)p->best_step);
 }
 
 /* Opens every file of a checkpoint. */
@@ -78,7 +88,7 @@ static xft_status read_saved(const char *folder, uint64_t step, xft_run_saved *s
     xft_status status =
         saved->state ? XFT_OK : xft_fail(XFT_ERROR_FORMAT, "%s/%s: there is no such file", folder, state_json);
     if (status == XFT_OK) {
-        status = read_progress(saved->state, &saved->progress);
+        status = xft_run_progress_read(saved->state, &saved->progress);
         if (status == XFT_OK && saved->progress.step != step)
             status = xft_fail(XFT_ERROR_FORMAT, "step is %" PRIu64, saved->progress.step);
         if (status != XFT_OK) status = xft_fail_in(status, "%s/%s", folder, state_json);
@@ -167,10 +177,6 @@ xft_status xft_run_tidy(const char *output) {
 /* ---- Reading ---- */
 
 static xft_status restore_tensor(const xft_safetensors *file, const char *name, const xft_tensor *to) {
-    static const xft_stored_dtype stored[] = {[XFT_F32] = XFT_STORED_F32,
-                                              [XFT_BF16] = XFT_STORED_BF16,
-                                              [XFT_F16] = XFT_STORED_F16,
-                                              [XFT_U32] = XFT_STORED_U32};
     const xft_stored_tensor *from = xft_safetensors_find(file, name);
     XFT_FAIL_IF(!from, XFT_ERROR_FORMAT, "%s: tensor %s is missing", xft_safetensors_path(file), name);
     bool same = from->rank == to->rank && from->dtype == stored[to->dtype];
@@ -209,10 +215,6 @@ static xft_status read_state(void *user, uint32_t index, void *data, uint64_t by
 }
 
 static xft_status write_tensors(xft_trainer *trainer, const char *folder) {
-    static const xft_stored_dtype stored[] = {[XFT_F32] = XFT_STORED_F32,
-                                              [XFT_BF16] = XFT_STORED_BF16,
-                                              [XFT_F16] = XFT_STORED_F16,
-                                              [XFT_U32] = XFT_STORED_U32};
     uint32_t count = xft_trainer_state_count(trainer);
     xft_stored_tensor *list = calloc(count, sizeof *list);
     char(*names)[160] = calloc(count, sizeof *names), *path = NULL;
@@ -232,18 +234,13 @@ static xft_status write_tensors(xft_trainer *trainer, const char *folder) {
 }
 
 static xft_status write_state(xft_run_job *job, const char *folder) {
-    const xft_run_progress *p = &job->progress;
-    const char *choices;
-    XFT_TRY(xft_device_choices(job->device, &choices));
-    json_t *evaluated = p->eval_step == UINT64_MAX ? json_null() : json_integer((json_int_t)p->eval_step);
-    json_t *json =
-        json_pack("{s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:s,s:o,s:o,s:O,s:O}", "step", (json_int_t)p->step, "tokens",
-                  (json_int_t)p->tokens, "skipped", (json_int_t)p->skipped, "seconds", xft_run_number(p->seconds),
-                  "loss", xft_run_number(p->loss), "eval_step", evaluated, "eval_loss", xft_run_number(p->eval_loss),
-                  "best_loss", xft_run_number(p->best_loss), "best_step", (json_int_t)p->best_step, "version",
-                  xft_version(), "device", xft_run_device_json(job->device), "choices", json_loads(choices, 0, NULL),
-                  "settings", job->settings, "inputs", job->inputs);
-    xft_status status = xft_run_write_json(folder, state_json, json);
+    json_t *json = xft_run_progress_json(&job->progress), *origin = NULL;
+    xft_status status = xft_run_origin(job, &origin);
+    if (status == XFT_OK) {
+        json_object_update(json, origin);
+        status = xft_run_write_json(folder, state_json, json);
+    }
+    json_decref(origin);
     json_decref(json);
     return status;
 }

@@ -32,12 +32,6 @@ json_t *xft_run_time(void) {
     return json_string(text);
 }
 
-json_t *xft_run_device_json(const xft_device *device) {
-    const xft_device_info *info = xft_device_get_info(device);
-    return json_pack("{s:s,s:s,s:s,s:s}", "id", info->id, "name", info->name, "platform", info->platform, "driver",
-                     info->driver);
-}
-
 xft_status xft_run_read_json(const char *folder, const char *name, json_t **json) {
     char *path, *text = NULL;
     *json = NULL;
@@ -69,24 +63,30 @@ xft_status xft_run_write_json(const char *folder, const char *name, const json_t
     return status;
 }
 
-static json_t *choices_of(xft_device *device) {
-    const char *text;
-    return xft_device_choices(device, &text) == XFT_OK ? json_loads(text, 0, NULL) : NULL;
+xft_status xft_run_origin(const xft_run_job *job, json_t **json) {
+    const xft_device_info *info = xft_device_get_info(job->device);
+    const char *choices;
+    XFT_TRY(xft_device_choices(job->device, &choices));
+    *json = json_pack("{s:s,s:s,s:{s:s,s:s,s:s,s:s},s:o,s:O,s:O}", "stage", xft_run_stage_word(job->o.stage), "version",
+                      xft_version(), "device", "id", info->id, "name", info->name, "platform", info->platform, "driver",
+                      info->driver, "choices", json_loads(choices, 0, NULL), "settings", job->settings, "inputs",
+                      job->inputs);
+    XFT_FAIL_IF(!*json, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the description of a run");
+    return XFT_OK;
 }
 
 xft_status xft_run_describe(xft_run_job *job, const char *status, const char *message) {
-    const xft_run_progress *p = &job->progress;
-    json_decref(job->choices);
-    job->choices = choices_of(job->device);
-    json_t *json = json_pack(
-        "{s:s,s:s?,s:o,s:s,s:s,s:o,s:O?,s:O,s:O,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I}", //
-        "status", status, "message", message, "time", xft_run_time(), "stage", xft_run_stage_word(job->o.stage),
-        "version", xft_version(), "device", xft_run_device_json(job->device), "choices", job->choices, "settings",
-        job->settings, "inputs", job->inputs, "step", (json_int_t)p->step, "steps", (json_int_t)job->steps, "tokens",
-        (json_int_t)p->tokens, "skipped", (json_int_t)p->skipped, "seconds", xft_run_number(p->seconds), "loss",
-        xft_run_number(p->loss), "eval_loss", xft_run_number(p->eval_loss), "best_loss", xft_run_number(p->best_loss),
-        "best_step", (json_int_t)p->best_step);
-    xft_status written = xft_run_write_json(job->o.output, "run.json", json);
+    json_t *json = json_pack("{s:s,s:s?,s:o,s:I}", "status", status, "message", message, "time", xft_run_time(),
+                             "steps", (json_int_t)job->steps),
+           *progress = xft_run_progress_json(&job->progress), *origin = NULL;
+    xft_status written = xft_run_origin(job, &origin);
+    if (written == XFT_OK) {
+        json_object_update(json, progress);
+        json_object_update(json, origin);
+        written = xft_run_write_json(job->o.output, "run.json", json);
+    }
+    json_decref(origin);
+    json_decref(progress);
     json_decref(json);
     return written;
 }
