@@ -232,20 +232,13 @@ static xft_status prepare(job *j) {
     if (status == XFT_OK) status = xft_checkpoint_stops(v->model, j->tokenizer, j->stops, &j->stop_count);
     if (status == XFT_OK) status = encode_prompts(j);
     if (status == XFT_OK) status = xft_device_open(v->device, NULL, &j->device);
-    if (status == XFT_OK) status = xft_checkpoint_load(j->device, v->model, &load, &j->model);
-    const uint32_t batch = j->prompt_count < v->micro_batch ? j->prompt_count : (uint32_t)v->micro_batch;
-    const xft_generator_options options = {
-        .batch = batch, .capacity = j->longest + (uint32_t)v->max_new_tokens, .official = v->compat != 0};
-    const uint32_t positions = j->model ? xft_model_get_config(j->model)->max_positions : UINT32_MAX;
-    if (options.capacity > positions)
-        fprintf(stderr, "warning: %u tokens with the prompt; the model was made for %u at the most\n", options.capacity,
-                positions);
-    return status == XFT_OK ? xft_generator_create(j->model, &options, &j->generator) : status;
+    return status == XFT_OK ? xft_checkpoint_load(j->device, v->model, &load, &j->model) : status;
 }
 
 static int answer(job *j) {
     const xft_values *v = &j->values;
     xft_status status = prepare(j);
+    if (status != XFT_OK && j->blamed) return fail(EXIT_FAILED, "%s: %s", j->blamed, xft_error());
     if (status != XFT_OK) return fail_status(status);
     if (fit_length(j) != EXIT_DONE) return EXIT_FAILED;
     const xft_generator_options options = {.batch = j->prompt_count < v->micro_batch ? j->prompt_count
@@ -259,7 +252,6 @@ static int answer(job *j) {
         status = answer_batch(j, left < j->values.micro_batch ? left : (uint32_t)j->values.micro_batch);
     }
     if (status == XFT_ERROR_CANCELLED && stop_signal) return EXIT_STOPPED;
-    if (status != XFT_OK && j->blamed) return fail(EXIT_FAILED, "%s: %s", j->blamed, xft_error());
     if (status != XFT_OK) return fail_status(status);
     return j->call->json ? print_json(answers_json(j, clock_seconds() - start)) : EXIT_DONE;
 }
