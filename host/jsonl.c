@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
-enum { READ_BYTES = 1 << 18 };
+enum { READ_BYTES = 1 << 16 };
 
 struct xft_jsonl {
     const char *path;

@@ -84,7 +84,7 @@ targets=${*:-$(cd "$build/tests/fuzz" && ls -d xft_fuzz_* | grep -v '\.' | sed s
 for target in $targets; do
     mkdir -p "$build/corpus/$target"
     log=$build/$target.log
-    if "$build/tests/fuzz/xft_fuzz_$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=3000 -max_len=32768 \
+    if "$build/tests/fuzz/xft_fuzz_$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=3000 -max_len=32768 \
         -dict="$build/$target.dict" -artifact_prefix="$build/findings/$target-" -print_final_stats=1 \
         "$build/corpus/$target" "$build/seeds/$target" >"$log" 2>&1; then
         result="no finding"
