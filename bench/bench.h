@@ -48,6 +48,11 @@ void bench_blas(xft_form form, uint32_t M, uint32_t N, uint32_t K, const float *
 /* GFLOP/s at 1024^3, best of 5 after a warm-up. */
 double bench_blas_gflops(void);
 
+/* ---- CLBlast ---- */
+
+/* Gives CLBlast its fastest parameters on a CPU device, until the process ends; prints how far each kernel helped. */
+xft_status bench_tune_clblast(xft_device *device);
+
 /* ---- Rooflines ---- */
 
 typedef struct bench_roof {

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "bench.h"
-#include "opencl/clblast.h"
 #include "ops/gemm_choice.h"
 
 enum { MAX_DEVICES = 8, MAX_PEERS = 4 };
@@ -303,16 +302,11 @@ static void open_devices(const char *wanted) {
     }
 }
 
-/* Parameters of CLBlast's Xgemm that suit CPU devices, found by hand; a GPU keeps CLBlast's own database, which was
- * tuned on GPUs. */
 static bool tune_clblast(void) {
-    static const char *const names[] = {"GEMMK", "KREG", "KWG", "KWI", "MDIMA", "MDIMC", "MWG", "NDIMB",
-                                        "NDIMC", "NWG",  "SA",  "SB",  "STRM",  "STRN",  "VWM", "VWN"};
-    static const size_t values[] = {0, 1, 32, 8, 8, 8, 64, 8, 8, 64, 1, 1, 0, 0, 8, 8};
     bool any = false;
     for (uint32_t i = 0; i < device_count; i++) {
         if (devices[i].info->api != XFT_API_OPENCL || devices[i].info->device_class != XFT_CLASS_CPU) continue;
-        if (xft_clblast_override(devices[i].device, "Xgemm", sizeof values / sizeof *values, names, values) == XFT_OK)
+        if (bench_tune_clblast(devices[i].device) == XFT_OK)
             any = true;
         else
             printf("CLBlast cannot be tuned on %s: %s\n", devices[i].info->id, xft_error());

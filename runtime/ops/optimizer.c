@@ -199,7 +199,8 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
               XFT_NAMED(t), XFT_NAMED(used));
     XFT_OP_FAIL_IF(columns->pitch != c->pitch, stream, "adafactor_update: columns and c differ in row pitch");
     xft_device *device = xft_stream_device(stream);
-    uint32_t wg = xft_workgroup_for(device), blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK), has_used = used != NULL;
+    uint32_t wg = xft_workgroup_for(device), row_wg = xft_rowwise_grid(device, s.rows, s.cols).wg;
+    uint32_t blocks = xft_ceil_div(s.rows, ADAFACTOR_BLOCK), has_used = used != NULL;
     uint32_t entries_padded = (s.entries + 15) / 16 * 16;
     xft_tensor mean = part_of(scratch, 0, s.entries), scale = part_of(scratch, entries_padded, 2 * s.entries);
     xft_tensor squares = part_of(scratch, 3 * entries_padded, s.entries * blocks);
@@ -217,7 +218,7 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
                        .tensors = {g, r, c, &mean, state, &squares},
                        .params = &rms,
                        .param_size = sizeof rms,
-                       .constants = {wg, g->dtype},
+                       .constants = {row_wg, g->dtype},
                        .groups = {blocks, s.entries, 1}};
     XFT_TRY(xft_record(stream, &d2));
     xft_adafactor_scale_params scaling = {blocks, (float)s.rows * (float)s.cols, weight_decay, s.entries};
@@ -243,7 +244,7 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
                        .tensors = {g, r, c, &mean, &scale, step, w, master},
                        .params = &apply,
                        .param_size = sizeof apply,
-                       .constants = {wg, g->dtype, w->dtype, rounding == XFT_ROUND_STOCHASTIC, master != NULL},
+                       .constants = {row_wg, g->dtype, w->dtype, rounding == XFT_ROUND_STOCHASTIC, master != NULL},
                        .groups = {apply.groups, 1, 1}};
     return xft_record(stream, &d4);
 }
