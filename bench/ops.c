@@ -20,6 +20,7 @@ typedef struct bench_device {
 static bench_device devices[MAX_DEVICES];
 static uint32_t device_count;
 static json_t *rows;
+static const char *json;      /* file of the rows, or NULL */
 static const char *case_text; /* only cases whose label holds it */
 static bool alone;            /* without peers */
 static bool tuned_pass;       /* the second pass, for which CLBlast was tuned */
@@ -189,6 +190,13 @@ static json_t *row_again(const op_case *c, const bench_device *d) {
     return NULL;
 }
 
+/* After every row: a long run that is cut short leaves what it measured. */
+static void save(void) {
+    if (!json || json_dump_file(rows, json, JSON_INDENT(1)) == 0) return;
+    fprintf(stderr, "cannot write %s\n", json);
+    exit(1);
+}
+
 /* Own time and the peers', sample by sample in turn, so that a change of the machine's speed meets all of them. */
 static void measure(const op_case *c, bench_device *d, const product *p) {
     bench_op own, others[MAX_PEERS];
@@ -254,6 +262,7 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
     }
     printf("\n");
     fflush(stdout);
+    save();
     bench_op_destroy(&own);
 }
 
@@ -332,7 +341,7 @@ static void visit_all(const char *op) {
 }
 
 int main(int argc, char **argv) {
-    const char *op = NULL, *json = NULL, *device = NULL;
+    const char *op = NULL, *device = NULL;
     static const struct option options[] = {
         {"op", required_argument, NULL, 'o'},     {"json", required_argument, NULL, 'j'},
         {"device", required_argument, NULL, 'd'}, {"case", required_argument, NULL, 'c'},
@@ -376,10 +385,7 @@ int main(int argc, char **argv) {
         tuned_pass = true;
         visit_all("gemm");
     }
-    if (json && json_dump_file(rows, json, JSON_INDENT(1))) {
-        fprintf(stderr, "cannot write %s\n", json);
-        failures++;
-    }
+    save();
     json_decref(rows);
     for (uint32_t i = 0; i < device_count; i++) xft_device_close(devices[i].device);
     return failures ? 1 : 0;

@@ -270,9 +270,17 @@ static double device_gemm(xft_device *device) {
 }
 
 static int failures;
+static const char *json; /* file of the rows, or NULL */
+static json_t *rows;
 
-static void run(xft_device *device, const named_model *m, stage s, xft_dtype dtype, const bench_roof *roof,
-                json_t *rows) {
+/* After every row: a long run that is cut short leaves what it measured. */
+static void save(void) {
+    if (!json || json_dump_file(rows, json, JSON_INDENT(1)) == 0) return;
+    fprintf(stderr, "cannot write %s\n", json);
+    exit(1);
+}
+
+static void run(xft_device *device, const named_model *m, stage s, xft_dtype dtype, const bench_roof *roof) {
     const xft_device_info *info = xft_device_get_info(device);
     char name[400];
     bench_device_name(info, name, sizeof name);
@@ -328,6 +336,7 @@ static void run(xft_device *device, const named_model *m, stage s, xft_dtype dty
     if (s == DECODE) json_object_set_new(row, "copy_share", json_real(gbs / roof->gbs));
     bench_stamp(row);
     json_array_append_new(rows, row);
+    save();
 }
 
 static int find_name(const char *name, const char *what, uint32_t count, const char *(*nth)(uint32_t)) {
@@ -349,7 +358,7 @@ static const char *nth_dtype(uint32_t i) {
 }
 
 int main(int argc, char **argv) {
-    const char *json = NULL, *wanted = NULL;
+    const char *wanted = NULL;
     int model = -1, only = -1, dtype = 0;
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},   {"stage", required_argument, NULL, 's'},
@@ -382,7 +391,7 @@ int main(int argc, char **argv) {
     uint32_t count, used = 0;
     if (xft_devices(&list, &count) != XFT_OK) return fprintf(stderr, "%s\n", xft_error()), 1;
     printf("host: OpenBLAS %s %.1f GFLOP/s at 1024^3\n", core, bench_blas_gflops());
-    json_t *rows = json_array();
+    rows = json_array();
     for (uint32_t i = 0; i < count; i++) {
         xft_device *device;
         if (wanted ? strcmp(list[i].id, wanted) != 0 && !strstr(list[i].name, wanted) : !list[i].usable) continue;
@@ -399,15 +408,12 @@ int main(int argc, char **argv) {
         for (int k = 0; k < MODELS; k++)
             for (int s = 0; s < STAGES; s++)
                 if ((model < 0 ? k < 2 : k == model) && (only < 0 || s == only))
-                    run(device, &models[k], (stage)s, dtype ? XFT_BF16 : XFT_F32, &roof, rows);
+                    run(device, &models[k], (stage)s, dtype ? XFT_BF16 : XFT_F32, &roof);
         xft_device_close(device);
     }
     xft_devices_free(list);
     if (!used) return fprintf(stderr, "no device%s%s to measure\n", wanted ? " called " : "", wanted ? wanted : ""), 1;
-    if (json && json_dump_file(rows, json, JSON_INDENT(1))) {
-        fprintf(stderr, "cannot write %s\n", json);
-        failures++;
-    }
+    save();
     json_decref(rows);
     return failures ? 1 : 0;
 }
