@@ -260,7 +260,13 @@ memory_on() {
     [ "$failures" = 0 ]
 }
 
-suite_memory() { each_device memory_on; }
+fit_table_holds() { diff <("$build/tests/xft_fit_table") <(grep -A9 '^| MoE | 16 GiB' README.md); }
+
+suite_memory() {
+    begin "what fits"
+    check "the table of the README is what the library plans" fit_table_holds || failures=$((failures + 1))
+    each_device memory_on
+}
 
 suite_tokenizer() {
     begin "tokenizer: ids and decodings of every family, files to refuse, speed (no device)"
