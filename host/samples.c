@@ -194,15 +194,26 @@ static xft_status sample_batch(sampler *s, int fd, uint64_t done) {
 
 /* ---- The file ---- */
 
-/* What the samples depend on, as the content of PATH.json, to be freed with free(). */
+/* A number that tells prompts apart (FNV-1a over their ids). */
+static uint64_t hash_prompts(const sampler *s) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (uint32_t i = 0; i < s->count; i++)
+        for (size_t k = 0; k <= s->prompts[i].count; k++)
+            hash = (hash ^ (k < s->prompts[i].count ? s->prompts[i].ids[k] : UINT32_MAX)) * 0x100000001b3u;
+    return hash;
+}
+
+/* What the samples depend on, as the content of PATH.json, to be given back with json_decref. */
 static xft_status describe(const sampler *s, json_t **description) {
     const xft_sample_options *o = s->options;
+    char prompts[17];
+    snprintf(prompts, sizeof prompts, "%016" PRIx64, hash_prompts(s));
     *description =
-        json_pack("{s:s,s:s,s:i,s:i,s:f,s:f,s:i,s:i,s:I,s:b,s:s}", "first", xft_problems_at(s->problems, 0)->task_id,
-                  "template", o->chat_template ? o->chat_template : xft_template_name(0), "problems", (int)s->count,
-                  "samples", (int)s->samples, "temperature", (double)o->temperature, "top_p", (double)o->top_p,
-                  "max_new_tokens", (int)s->new_tokens, "batch", (int)s->batch, "seed", (json_int_t)o->seed, "official",
-                  (int)o->official, "identity", o->identity ? o->identity : "");
+        json_pack("{s:s,s:s,s:i,s:i,s:f,s:f,s:i,s:i,s:I,s:b,s:s}", "prompts", prompts, "template",
+                  o->chat_template ? o->chat_template : xft_template_name(0), "problems", (int)s->count, "samples",
+                  (int)s->samples, "temperature", (double)o->temperature, "top_p", (double)o->top_p, "max_new_tokens",
+                  (int)s->new_tokens, "batch", (int)s->batch, "seed", (json_int_t)o->seed, "official", (int)o->official,
+                  "identity", o->identity ? o->identity : "");
     XFT_FAIL_IF(!*description, XFT_ERROR_INVALID_ARGUMENT, "xft_problems_sample: a text of the options is no UTF-8");
     return XFT_OK;
 }
