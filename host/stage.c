@@ -166,8 +166,9 @@ static xft_status add_content(json_t *inputs, const char *key, const char *const
 
 xft_status xft_stage_inputs(const xft_stage_job *job, json_t **description) {
     const xft_values *v = &job->v;
-    json_t *settings, *inputs = json_object();
+    json_t *settings, *inputs;
     XFT_TRY(settings_json(job, &settings));
+    inputs = json_object();
     *description =
         json_pack("{s:s,s:o,s:o}", "stage", xft_stage_name(job->stage), "settings", settings, "inputs", inputs);
     bool trains = job->stage == XFT_STAGE_SFT || job->stage == XFT_STAGE_TUNE ||
