@@ -2,7 +2,7 @@
 # tests/real_model.sh MODEL_DIR DATA [PROBLEMS]
 #
 # A real model through the whole of XFT, as a person would do it: upcycled, trained, merged, asked, compared with
-# transformers. Outside the fast suites: it takes half an hour or so on two CPU cores.
+# transformers. Outside the fast suites: it takes a quarter of an hour on two quiet CPU cores.
 #
 #   MODEL_DIR   folder of SmolLM2-135M-Instruct in the layout of Hugging Face (or another model that answers in ChatML)
 #   DATA        JSONL with instructions; its last 16 samples serve for evaluation
