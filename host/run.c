@@ -192,7 +192,7 @@ static xft_status open_device(xft_run_job *job) {
     bool same = name && !strcmp(name, info->name);
     XFT_FAIL_IF(!same && any && !o->opened, XFT_ERROR_NO_DEVICE,
                 "%s: the run was on %s (%s), where %s is now; name a device to go on with another one", o->output,
-                name ? name : "?", id, info->name);
+                name ? name : "?", id ? id : "?", info->name);
     if (!same || !id || strncmp(id, info->id, 6) != 0)
         xft_log(&job->callbacks, XFT_LOG_WARNING, "goes on with %s instead of %s: other bits, the same training",
                 info->name, name ? name : "?");
