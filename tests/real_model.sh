@@ -2,7 +2,7 @@
 # tests/real_model.sh MODEL_DIR DATA [PROBLEMS]
 #
 # A real model through the whole of XFT, as a person would do it: upcycled, trained, merged, asked, compared with
-# transformers. Outside the fast suites: it takes a quarter of an hour on two quiet CPU cores.
+# transformers. Outside the fast suites: plan for half an hour on two CPU cores.
 #
 #   MODEL_DIR   folder of SmolLM2-135M-Instruct in the layout of Hugging Face (or another model that answers in ChatML)
 #   DATA        JSONL with instructions; its last 16 samples serve for evaluation
@@ -12,13 +12,18 @@
 # XFT_WORK: folder for what is made, kept, and gone on with (default: a temporary one)
 # XFT_VENV: virtual environment with torch and transformers (default: made in the work folder)
 set -u -o pipefail
-[ $# -ge 2 ] || { sed -n '2,16p' "$0" | cut -c 3-; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,13p' "$0" | cut -c 3-; exit 2; }
 base=$(realpath "$1") data=$(realpath "$2") problems=${3:+$(realpath "$3")}
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
 build=${XFT_BUILD:-$root/build}
 device=${XFT_DEVICE:-opencl} steps=${XFT_STEPS:-30} merge_steps=${XFT_MERGE_STEPS:-12}
 batch=${XFT_BATCH:-4} length=${XFT_LENGTH:-256}
+. tests/packages.sh
+if [ ! -x "$build/xft" ]; then
+    # shellcheck disable=SC2086
+    need_packages $TEST_PACKAGES && cmake -S . -B "$build" -G Ninja >/dev/null && ninja -C "$build" || exit 1
+fi
 work=${XFT_WORK:-$(mktemp -d)}
 mkdir -p "$work" && cd "$work" || exit 1
 [ -n "${XFT_WORK:-}" ] || trap 'rm -rf "$work"' EXIT
@@ -42,7 +47,7 @@ python() { "$venv/bin/python" "$root/tests/real_model.py" "$@"; }
 
 make_venv() {
     "$venv/bin/python" -c 'import torch, transformers, safetensors' 2>/dev/null && return
-    python3 -m venv "$venv" &&
+    need_packages python3 python3-venv && python3 -m venv "$venv" &&
         "$venv/bin/pip" install -q torch==2.2.2 'numpy<2' transformers==4.37.0 safetensors
 }
 # Ids and logits of the same text by our evaluator.
