@@ -180,19 +180,21 @@ function chart(parent, title, series, options = {}) {
 function parse(hex) {
   return [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16));
 }
-/* Ratio to an even share: 0 is none, 1 even, 2 twice as much or more. */
-function shade(ratio, less, even, more) {
-  const to = ratio < 1 ? less : more, t = Math.min(1, Math.abs(ratio - 1));
+/* From the deviation from an even share, as a part of the greatest that is told apart: -1 to 1. */
+function shade(deviation, less, even, more) {
+  const to = deviation < 0 ? less : more, t = Math.min(1, Math.abs(deviation));
   return even.map((c, i) => Math.round(c + (to[i] - c) * t));
 }
 function heat(parent, router) {
   const card = element(parent, "figure", { class: "card", style: "margin-top:.9rem" });
   const layers = router.load[0].length, experts = router.load[0][0].length;
+  const span = Math.min(1, Math.max(0.25, ...router.load.flat(2).map(v => Math.abs(v * experts - 1))));
+  const deviation = v => (v * experts - 1) / span;
   element(card, "h3", {}, "Expert load by layer");
   element(card, "figcaption", {}, `Share of the routed picks that each of the ${experts} routed experts got, from the first step (left) to the last; top row: expert 1.`);
-  const ramp = element(card, "div", { class: "ramp" }, "none");
+  const ramp = element(card, "div", { class: "ramp" }, share((1 - span) / experts));
   element(ramp, "i");
-  ramp.append(`twice an even share (${share(1 / experts)} is even)`);
+  ramp.append(`${share((1 + span) / experts)} or more; even: ${share(1 / experts)}`);
   const box = element(card, "div", { class: "layers" });
   for (let l = 0; l < layers; l++) {
     const cell = element(box, "div");
@@ -205,14 +207,14 @@ function heat(parent, router) {
       const tokens = ["--less", "--even", "--more"].map(t => parse(colour(t)));
       const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, experts);
       router.load.forEach((record, t) => record[l].forEach((v, e) =>
-        image.data.set([...shade(v * experts, ...tokens), 255], 4 * (e * canvas.width + t))));
+        image.data.set([...shade(deviation(v), ...tokens), 255], 4 * (e * canvas.width + t))));
       context.putImageData(image, 0, 0);
     };
     canvas.onpointermove = e => {
       const b = canvas.getBoundingClientRect();
       const t = Math.min(canvas.width - 1, Math.max(0, Math.floor(((e.clientX - b.left) / b.width) * canvas.width)));
       show(e.clientX, e.clientY, `layer ${l}, step ${figure(router.step[t], 6)}`,
-        router.load[t][l].map((v, k) => [`rgb(${shade(v * experts, ...["--less", "--even", "--more"].map(c => parse(colour(c))))})`, `expert ${k + 1}`, share(v)]));
+        router.load[t][l].map((v, k) => [`rgb(${shade(deviation(v), ...["--less", "--even", "--more"].map(c => parse(colour(c))))})`, `expert ${k + 1}`, share(v)]));
     };
     canvas.onpointerleave = hide;
     draw();
@@ -344,7 +346,9 @@ function section(stage) {
   const grid = element(part, "div", { class: "grid" });
   const one = (title, key, options) => chart(grid, title, [{ name: title.toLowerCase(), x: steps, y: stage.step[key], token, thin: true }], options);
   one("Learning rate", "lr", { low: 0 });
-  one("Gradient norm", "grad_norm", { low: 0 });
+  const norms = stage.step.grad_norm.filter(known).sort((a, b) => a - b), usual = 2 * norms[Math.floor(0.98 * norms.length)];
+  one("Gradient norm", "grad_norm", { low: 0, high: most(norms) > usual ? usual : undefined,
+    note: most(norms) > usual ? `Up to ${figure(most(norms))}, beyond the frame.` : undefined });
   one("Tokens per second", "tokens_per_s", { low: 0 });
   if (stage.kind === "tune") one("Balance loss", "balance", { low: 0 });
   if (stage.router && stage.router.load.length) {
