@@ -131,7 +131,12 @@ static xft_gemm_choice subgroup(const xft_device_info *info, const xft_gemm_prob
     const double work = (double)p->M * p->N * p->K;
     uint32_t lanes = info->subgroup_size, rm = work < 2e6 ? 4 : 8, bn = work < 6e7 ? 16 : 32;
     if (forced) sscanf(forced, "subgroup %ux%u", &rm, &bn);
-    return (xft_gemm_choice){.variant = "subgroup", .wg = lanes, .tile = {rm, bn}, .rows = lanes * rm, .columns = bn};
+    return (xft_gemm_choice){.variant = "subgroup",
+                             .wg = lanes,
+                             .tile = {rm, bn},
+                             .rows = lanes * rm,
+                             .columns = bn,
+                             .rows_first = p->experts > 0 && p->form != XFT_NN};
 }
 
 /* Few rows against the rows of a large matrix, as in decoding: constants ROWS, OpenCL also VW. b is read once (grouped:
