@@ -10,7 +10,8 @@ enum { OPTIONS_SIZE = 64 + XFT_MAX_CONSTANTS * 48 };
 
 static void write_options(const xft_kernel *kernel, char *options, size_t size) {
     const xft_kernel_source *source = kernel->source;
-    size_t at = (size_t)snprintf(options, size, "-cl-std=CL1.2");
+    /* -w: PoCL prints how many warnings there were, of vectors wider than the registers */
+    size_t at = (size_t)snprintf(options, size, "-cl-std=CL1.2 -w");
     for (uint32_t i = 0; i < source->constant_count && at < size; i++)
         at += (size_t)snprintf(options + at, size - at, " -D%s=%uu", source->constants[i], kernel->constants[i]);
 }
