@@ -14,6 +14,17 @@ static double now_ms(void) {
     return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
+xft_status xft_time_stream(xft_stream *stream, uint32_t runs, double *best_ms) {
+    *best_ms = -1;
+    for (uint32_t i = 0; i < runs + 1; i++) {
+        const double start = now_ms();
+        XFT_TRY(xft_stream_run(stream));
+        const double spent = now_ms() - start;
+        if (i > 0 && (*best_ms < 0 || spent < *best_ms)) *best_ms = spent;
+    }
+    return XFT_OK;
+}
+
 /* Milliseconds of one n^3 product on the device, the best of three after a warm-up. */
 static xft_status time_product(xft_device *device, uint32_t n, double *best) {
     const uint32_t shape[2] = {n, n};
@@ -28,12 +39,7 @@ static xft_status time_product(xft_device *device, uint32_t n, double *best) {
     if (status == XFT_OK) status = xft_stream_run(stream);
     if (status == XFT_OK) status = xft_stream_reset(stream);
     if (status == XFT_OK) status = xft_gemm(stream, XFT_NT, &t[0], &t[1], &t[2], false);
-    for (int i = 0; i < 4 && status == XFT_OK; i++) {
-        double start = now_ms();
-        status = xft_stream_run(stream);
-        double spent = now_ms() - start;
-        if (i > 0 && (*best < 0 || spent < *best)) *best = spent;
-    }
+    if (status == XFT_OK) status = xft_time_stream(stream, 3, best);
     xft_stream_destroy(stream);
     xft_arena_destroy(arena);
     return status;

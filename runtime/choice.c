@@ -9,7 +9,7 @@
 /* device->choices holds three JSON objects: known (cache and options), made (by this run), and the text handed out. */
 struct xft_choices {
     json_t *known, *made;
-    bool changed;
+    bool changed, given;
     char *text;
 };
 
@@ -47,7 +47,8 @@ xft_status xft_choices_load(xft_device *device, const char *text) {
     c->known = json_object();
     c->made = json_object();
     XFT_FAIL_IF(!c->known || !c->made, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choices of kernels");
-    char *path = cache_path(device);
+    c->given = text != NULL;
+    char *path = text ? NULL : cache_path(device);
     if (path) {
         json_t *document = json_load_file(path, 0, NULL), *choices = choices_of(document);
         if (choices) json_object_update(c->known, choices);
@@ -92,7 +93,7 @@ static json_t *document_of(const xft_device *device, json_t *choices) {
 
 void xft_choices_save(xft_device *device) {
     struct xft_choices *c = device->choices;
-    if (!c || !c->changed) return;
+    if (!c || !c->changed || c->given) return;
     char *path = cache_path(device);
     json_t *document = document_of(device, c->known);
     if (path && document) {

@@ -11,8 +11,8 @@
 const char *xft_choice_get(xft_device *device, const char *key);
 xft_status xft_choice_set(xft_device *device, const char *key, const char *value);
 
-/* At opening: the text of the options, which wins over the cache (NULL: none), then the cache on disk. A damaged text
- * is refused, a damaged cache ignored. */
+/* At opening: the text of the options, which then decides alone and is not written to disk (what it does not name was
+ * left to rules), or when that is NULL the cache on disk. A damaged text is refused, a damaged cache ignored. */
 xft_status xft_choices_load(xft_device *device, const char *text);
 void xft_choices_save(xft_device *device);
 void xft_choices_free(xft_device *device);

@@ -42,11 +42,37 @@ static void prepare_peers(void) {
     setenv("XFT_BENCH_COMMIT", xft_version(), 0);
 }
 
+static void say_tuned(void *user, const char *products, const char *choice, double ms, double rule_ms) {
+    (void)user;
+    printf("%-32s %-20s %10.3f ms  x%.2f of the rule's\n", products, choice, ms, rule_ms / ms);
+    fflush(stdout);
+}
+
+/* xft bench tune [--device NAME] */
+static int tune(char **arguments) {
+    const char *name = "auto";
+    if (arguments[1]) {
+        if (strcmp(arguments[1], "--device") || !arguments[2] || arguments[3])
+            return fail(EXIT_USAGE, "xft bench tune takes --device NAME and nothing else, not \"%s\"",
+                        arguments[strcmp(arguments[1], "--device") || !arguments[2] ? 1 : 3]);
+        name = arguments[2];
+    }
+    xft_device *device = NULL;
+    xft_status status = xft_device_open(name, NULL, &device);
+    if (status == XFT_OK) {
+        printf("%s, %s\n", xft_device_get_info(device)->id, xft_device_get_info(device)->name);
+        status = xft_device_tune(device, say_tuned, NULL);
+    }
+    xft_device_close(device);
+    return status == XFT_OK ? EXIT_DONE : fail(EXIT_FAILED, "%s", xft_error());
+}
+
 static int run_benchmark(call *call) {
     char name[32], path[PATH_MAX + 64];
     const char *what = call->operands[0];
+    if (!strcmp(what, "tune")) return tune(call->operands);
     if (strcmp(what, "ops") && strcmp(what, "step"))
-        return fail(EXIT_USAGE, "there is no benchmark \"%s\"; expected ops or step", what);
+        return fail(EXIT_USAGE, "there is no benchmark \"%s\"; expected ops, step or tune", what);
     snprintf(name, sizeof name, "xft_bench_%s", what);
     if (!find_program(name, path, sizeof path))
         return fail(EXIT_FAILED, "%s is not installed: the build leaves it out where there is no OpenBLAS", name);

@@ -1,5 +1,8 @@
-/* Choice of form and tile for products: rules by class of device and size, the same on every run. */
+/* Choice of form and tile for products: rules by class of device and size, the same on every run, unless the tuner has
+ * measured better (tune.c). */
 #include "gemm_choice.h"
+
+#include "choice.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +12,18 @@ static _Thread_local const char *forced;
 void xft_gemm_force(const char *choice) {
     forced = choice;
 }
+
+/* What the tuner tries where the device has it. */
+static const char *const candidates[] = {"cpu",           "subgroup 4x16",   "subgroup 8x16",   "subgroup 8x32",
+                                         "coopmat",       "plain 32x32 4x4", "plain 64x32 8x4", "plain 64x64 8x8",
+                                         "plain 128x128 8x8"};
+
+const char *xft_gemm_candidate(uint32_t i) {
+    return i < sizeof candidates / sizeof *candidates ? candidates[i] : NULL;
+}
+
+const xft_gemm_size xft_gemm_sizes[XFT_GEMM_SIZES] = {
+    {"small", 1ull << 22, 128}, {"medium", 1ull << 27, 384}, {"large", 1ull << 31, 1024}, {"huge", UINT64_MAX, 2048}};
 
 /* Plain form: constants BM BN BK TM TN. */
 static xft_gemm_choice plain(uint32_t bm, uint32_t bn, uint32_t tm, uint32_t tn) {
@@ -182,8 +197,38 @@ static bool has_clblast(const xft_device_info *info, const xft_gemm_problem *p) 
     return info->api == XFT_API_OPENCL && p->experts == 0 && p->a == XFT_F32 && p->b == XFT_F32 && p->c == XFT_F32;
 }
 
-xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem) {
-    const xft_device_info *info = &device->info;
+bool xft_gemm_class(const xft_gemm_problem *p, char key[XFT_GEMM_KEY]) {
+    static const char *const forms[] = {"nt", "nn", "tn"};
+    if (has_gemv(p) || p->N <= 32 || p->M <= 32) return false;
+    const uint64_t work = (uint64_t)p->M * p->N * p->K;
+    uint32_t size = 0;
+    while (work >= xft_gemm_sizes[size].below && size + 1 < XFT_GEMM_SIZES) size++;
+    snprintf(key, XFT_GEMM_KEY, "%s %s %s %s %s %s", p->experts > 0 ? "grouped_gemm" : "gemm", forms[p->form],
+             xft_dtype_name(p->a), xft_dtype_name(p->b), xft_dtype_name(p->c), xft_gemm_sizes[size].name);
+    return true;
+}
+
+void xft_gemm_describe(const xft_gemm_choice *choice, char text[XFT_GEMM_KEY]) {
+    const uint32_t *t = choice->tile;
+    if (!*choice->variant)
+        snprintf(text, XFT_GEMM_KEY, "plain %ux%u %ux%u", t[0], t[1], t[3], t[4]);
+    else if (!strcmp(choice->variant, "subgroup"))
+        snprintf(text, XFT_GEMM_KEY, "subgroup %ux%u", t[0], t[1]);
+    else
+        snprintf(text, XFT_GEMM_KEY, "%s", choice->variant);
+}
+
+/* The tuner's choice for problems of this class; a text from elsewhere that is none of its candidates counts for
+ * nothing. */
+static const char *remembered(xft_device *device, const xft_gemm_problem *problem) {
+    char key[XFT_GEMM_KEY];
+    const char *choice = xft_gemm_class(problem, key) ? xft_choice_get(device, key) : NULL;
+    for (uint32_t i = 0; choice && xft_gemm_candidate(i); i++)
+        if (!strcmp(choice, candidates[i])) return candidates[i];
+    return NULL;
+}
+
+static xft_gemm_choice choose(const xft_device_info *info, const xft_gemm_problem *problem) {
     if (forced && is("clblast") && has_clblast(info, problem))
         return (xft_gemm_choice){.variant = "clblast", .wg = 1, .rows = problem->M, .columns = problem->N};
     if (forced && is("yardstick") && problem->experts == 0 && most_outputs(info) > 4 * 4) return yardstick();
@@ -192,4 +237,12 @@ xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem
     if (is("cpu") && has_cpu(info)) return cpu(info, problem);
     if (is("subgroup") && has_subgroup(info)) return subgroup(info, problem);
     return plain_for(info, problem);
+}
+
+xft_gemm_choice xft_gemm_choose(xft_device *device, const xft_gemm_problem *problem) {
+    const char *by_caller = forced;
+    if (!forced) forced = remembered(device, problem);
+    const xft_gemm_choice choice = choose(&device->info, problem);
+    forced = by_caller;
+    return choice;
 }

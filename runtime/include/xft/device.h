@@ -93,6 +93,16 @@ XFT_API const xft_device_info *xft_device_get_info(const xft_device *device);
  * next use. Given back in xft_device_options.choices it reproduces a run bit for bit. */
 XFT_API xft_status xft_device_choices(xft_device *device, const char **json);
 
+/* Called by xft_device_tune for every class of products it has measured: its name, the choice, its time, and what the
+ * rule takes. */
+typedef void (*xft_tune_report)(void *user, const char *products, const char *choice, double ms, double rule_ms);
+
+/* Measures forms and tiles of plain and grouped products on this device, f32 and bf16, and remembers the fastest of
+ * each class of sizes: among the device's choices, and on disk for later devices (not when options.choices was given:
+ * that text decides alone). Without it, rules by class of device decide. A candidate that does not compile or computes
+ * something else is passed over. Takes seconds to minutes; waits. report may be NULL. */
+XFT_API xft_status xft_device_tune(xft_device *device, xft_tune_report report, void *user);
+
 /* Memory of the device: in all, and what may still be allocated according to the driver (an estimate where the driver
  * does not tell; then *told is false). Any pointer may be NULL. */
 XFT_API xft_status xft_device_memory(xft_device *device, uint64_t *total, uint64_t *available, bool *told);
