@@ -130,8 +130,9 @@ const xft_driver *xft_driver_of(const xft_device_info *info);
 /* The cache folder of the options, made if need be, to be freed; NULL when there is none to be had. */
 char *xft_find_cache_dir(const xft_device_options *options);
 
-/* Milliseconds of a replay of the stream, with what the host does for it: the best of `runs` after a warm-up. */
-xft_status xft_time_stream(xft_stream *stream, uint32_t runs, double *best_ms);
+/* Milliseconds of a replay of the stream, with what the host does for it: the best of `runs` after a warm-up.
+ * enough_ms: when a replay, the warm-up too, takes this long, its time will do; 0: never. */
+xft_status xft_time_stream(xft_stream *stream, uint32_t runs, double enough_ms, double *best_ms);
 
 /* auto.c: sets device->cost_scale by timing one product, once. */
 xft_status xft_calibrate(xft_device *device);

@@ -188,6 +188,7 @@ static struct {
     {"sandbox_run", "sandbox", false},
     {"report_write", "title", false},
     /* wanted or not */
+    {"device_tune", "report", false},
     {"device_memory", "total", false},
     {"device_memory", "available", false},
     {"device_memory", "told", false},

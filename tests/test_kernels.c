@@ -1,6 +1,7 @@
 /* Suite `runtime`: the table of kernels against what the build embedded, the caches on disk, the text of choices. */
 #include "fixture.h"
 #include "kernel.h"
+#include "ops/gemm_choice.h"
 #include "op_params.h"
 
 #include <dirent.h>
@@ -232,6 +233,49 @@ Test(caches, no_cache_and_no_right_to_write) {
 }
 
 /* ---- Choices ---- */
+
+static void count_report(void *user, const char *products, const char *choice, double ms, double rule_ms) {
+    (void)choice;
+    cr_expect_str_eq(products, "gemm nt f32 f32 f32 small");
+    cr_expect(ms > 0 && ms <= rule_ms);
+    ++*(uint32_t *)user;
+}
+
+/* A measured choice is made by every later device, one of a text by the device that got it, and by no other. */
+Test(choices, measured_ones_are_remembered_and_given_ones_decide) {
+    static const xft_gemm_problem cube = {XFT_NT, XFT_F32, XFT_F32, XFT_F32, 128, 128, 128, 0};
+    static const char key[] = "\"gemm nt f32 f32 f32 small\"";
+    char dir[] = "/tmp/xft-choices-XXXXXX", made[2][1000], name[XFT_GEMM_KEY];
+    const char *text;
+    uint32_t reports = 0;
+    cr_assert(mkdtemp(dir));
+    for (int i = 0; i < 2; i++) {
+        xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir});
+        if (i == 0) OK(xft_tune_class(device, &cube, count_report, &reports));
+        xft_gemm_choose(device, &cube);
+        OK(xft_device_choices(device, &text));
+        cr_expect(strstr(text, key), "%s", text);
+        snprintf(made[i], sizeof made[i], "%s", text);
+        xft_device_close(device);
+    }
+    cr_expect_eq(reports, 1);
+    cr_expect_str_eq(made[0], made[1]);
+
+    static const char *const given[] = {"{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 64x32 8x4\"}}",
+                                        "{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 0x0 0x0\"}}",
+                                        "{\"choices\": {}}"};
+    for (int i = 0; i < 3; i++) {
+        xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given[i]});
+        xft_gemm_choice choice = xft_gemm_choose(device, &cube);
+        xft_gemm_describe(&choice, name);
+        cr_expect_eq(!strcmp(name, "plain 64x32 8x4"), i == 0, "%s", name);
+        OK(xft_device_choices(device, &text));
+        cr_expect_eq(strstr(text, key) != NULL, i < 2);
+        xft_device_close(device);
+    }
+    each_file(dir, remove_file);
+    rmdir(dir);
+}
 
 Test(choices, text_is_json_and_reproduces_itself) {
     static char first[1 << 16], second[1 << 16];

@@ -313,7 +313,7 @@ static void print_bash(FILE *file) {
     }
     fputs("    help) words=\"", file);
     for (int i = 0; i < COMMAND_COUNT; i++) fprintf(file, "%s%s", i ? " " : "", commands[i].name);
-    fputs("\" ;;\n    bench) words=\"ops step --compare --help\" ;;\n    esac\n"
+    fputs("\" ;;\n    bench) words=\"ops step tune --compare --help\" ;;\n    esac\n"
           "    if [ -z \"$words\" ] && [[ $current == -* ]]; then\n        case ${COMP_WORDS[1]} in\n",
           file);
     for (int i = 0; i < COMMAND_COUNT; i++) {

@@ -14,8 +14,14 @@ void xft_gemm_force(const char *choice) {
 }
 
 /* What the tuner tries where the device has it. */
-static const char *const candidates[] = {"cpu",           "subgroup 4x16",   "subgroup 8x16",   "subgroup 8x32",
-                                         "coopmat",       "plain 32x32 4x4", "plain 64x32 8x4", "plain 64x64 8x8",
+static const char *const candidates[] = {"cpu",
+                                         "subgroup 4x16",
+                                         "subgroup 8x16",
+                                         "subgroup 8x32",
+                                         "coopmat",
+                                         "plain 32x32 4x4",
+                                         "plain 64x32 8x4",
+                                         "plain 64x64 8x8",
                                          "plain 128x128 8x8"};
 
 const char *xft_gemm_candidate(uint32_t i) {

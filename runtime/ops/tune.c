@@ -73,8 +73,8 @@ static void bench_destroy(bench *b) {
     xft_arena_destroy(b->arena);
 }
 
-/* Time and result of the problem by a candidate, NULL: by the rule. */
-static xft_status time_candidate(bench *b, const char *candidate, float *result, double *ms) {
+/* Time and result of the problem by a candidate, NULL: by the rule; enough_ms: see xft_time_stream. */
+static xft_status time_candidate(bench *b, const char *candidate, float *result, double enough_ms, double *ms) {
     const xft_gemm_problem *p = &b->problem;
     const xft_tensor *t = b->t;
     xft_stream *stream = NULL;
@@ -83,7 +83,7 @@ static xft_status time_candidate(bench *b, const char *candidate, float *result,
     xft_status status = p->experts > 0 ? xft_grouped_gemm(stream, p->form, &t[A], &t[B], &t[OFFSETS], &t[C], false)
                                        : xft_gemm(stream, p->form, &t[A], &t[B], &t[C], false);
     xft_gemm_force(NULL);
-    if (status == XFT_OK) status = xft_time_stream(stream, 3, ms);
+    if (status == XFT_OK) status = xft_time_stream(stream, 3, enough_ms, ms);
     if (status == XFT_OK) status = xft_tensor_read(&t[C], XFT_F32, result);
     xft_stream_destroy(stream);
     return status;
@@ -107,7 +107,7 @@ static xft_status measure(bench *b, const char *key, xft_tune_report report, voi
     XFT_TRY(xft_choice_set(b->device, key, "")); /* no candidate: the rule, also on a device that was tuned before */
     xft_gemm_choice choice = xft_gemm_choose(b->device, &b->problem);
     xft_gemm_describe(&choice, rule);
-    XFT_TRY(time_candidate(b, NULL, b->expected, &rule_ms));
+    XFT_TRY(time_candidate(b, NULL, b->expected, SLOW_MS, &rule_ms));
     const char *best = rule;
     best_ms = rule_ms;
     for (uint32_t i = 0; xft_gemm_candidate(i) && rule_ms < SLOW_MS; i++) {
@@ -116,8 +116,9 @@ static xft_status measure(bench *b, const char *key, xft_tune_report report, voi
         choice = xft_gemm_choose(b->device, &b->problem);
         xft_gemm_force(NULL);
         xft_gemm_describe(&choice, name);
-        if (strcmp(name, candidate) || !strcmp(name, rule)) continue; /* the device has no such form; or it is the rule */
-        const xft_status status = time_candidate(b, candidate, b->result, &ms);
+        if (strcmp(name, candidate) || !strcmp(name, rule))
+            continue; /* the device has no such form; or it is the rule */
+        const xft_status status = time_candidate(b, candidate, b->result, 2 * best_ms + 1, &ms);
         if (status == XFT_ERROR_DEVICE_LOST || status == XFT_ERROR_OUT_OF_HOST_MEMORY) return status;
         if (status != XFT_OK || ms > 0.95 * best_ms || !agrees(b)) continue;
         best = candidate;
