@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "xft/run.h"
 #include "xft/settings.h"
-#include "xft/train.h"
 
 static xft_settings *parsed(const char *yaml) {
     xft_settings *settings = NULL;
@@ -74,9 +74,11 @@ Test(settings, defaults_depend_on_stage_and_compat) {
     cr_expect_not(resolved(s, XFT_STAGE_TUNE).packing);
     cr_expect_eq(resolved(s, XFT_STAGE_TUNE).precision, XFT_PRECISION_NEAREST);
     cr_expect_eq(resolved(s, XFT_STAGE_UPCYCLE).router_init, XFT_ROUTER_INTENDED);
+    cr_expect_eq(resolved(s, XFT_STAGE_SFT).lr, xft_run_default_rate(XFT_RUN_SFT, false));
+    cr_expect_eq(resolved(s, XFT_STAGE_MERGE).lr, xft_run_default_rate(XFT_RUN_MERGE, false));
     cr_expect_eq(xft_settings_set(s, "compat", "official"), XFT_OK);
     cr_expect_eq(resolved(s, XFT_STAGE_UPCYCLE).router_init, XFT_ROUTER_OFFICIAL);
-    cr_expect_eq(resolved(s, XFT_STAGE_MERGE).lr, 1e-5);
+    cr_expect_eq(resolved(s, XFT_STAGE_MERGE).lr, xft_run_default_rate(XFT_RUN_MERGE, true));
     cr_expect_eq(resolved(s, XFT_STAGE_MERGE).precision, XFT_PRECISION_F32);
     cr_expect_eq(resolved(s, XFT_STAGE_MERGE).merge_kind, XFT_MERGE_LEARNED);
     cr_expect_eq(resolved(s, XFT_STAGE_MERGE).lambda, -1);
