@@ -95,7 +95,8 @@ echo '[{"op":"gemm","label":"a","device":"d","ms":1.0,"spread":0.01},{"op":"add"
 check "bench --compare" ends 0 '^x2.00 +± 0.03 faster +gemm a' bench --compare before.json now.json
 check "bench --compare: rows of one file" ends 0 '1 rows in both, geometric mean x2.000; 1 only before, 1 only now' bench --compare before.json now.json
 check "bench --compare: nothing in common" ends 1 'no row of one file is in the other' bench --compare before.json <(echo '[]')
-check "bench: unknown" ends 2 'expected ops or step' bench opps
+check "bench: unknown" ends 2 'expected ops, step or tune' bench opps
+check "bench tune: unknown" ends 2 'takes --device NAME and nothing else, not "--devcie"' bench tune --devcie x
 
 # ---- Models ------------------------------------------------------------------------------------------------------------
 check "tiny models" "$build/tests/xft_make_small" small opencl
