@@ -3,9 +3,9 @@
 #include "callbacks.h"
 #include "error.h"
 #include "files.h"
+#include "model_folder.h"
 #include "shards.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -20,6 +20,7 @@ xft_status xft_checkpoint_config(const char *folder, char **json, xft_config *co
     XFT_NEED(folder, json, config);
     char *path;
     *json = NULL;
+    XFT_TRY(xft_model_settle(folder));
     XFT_TRY(xft_path_join(folder, "config.json", &path));
     xft_status status = xft_read_file(path, json, NULL);
     if (status == XFT_OK) status = xft_config_parse(*json, path, config);
@@ -114,29 +115,6 @@ xft_status xft_checkpoint_load(xft_device *device, const char *folder, const xft
 }
 
 /* ---- Saving ---- */
-
-/* What a model folder may hold beside configuration and weights, copied as it is. */
-static const char *const carried[] = {
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "added_tokens.json",
-    "merges.txt",
-    "vocab.txt",
-    "LICENSE",
-    "chat_template.jinja",
-    "chat_template.json",
-    "tokenizer.model",
-    "LICENSE.txt",
-    "spiece.model",
-};
-
-/* config.json of the dense model that a MoE was made from, in the folder of the MoE. */
-static const char base_name[] = "base_config.json";
-
-static const char index_name[] = "model.safetensors.index.json", single_name[] = "model.safetensors";
 
 /* The tensors of a model in the order of its files. */
 typedef struct save_request {
@@ -266,7 +244,7 @@ static xft_status write_text(const char *folder, const char *name, const char *t
 static xft_status base_text(const char *carry, char **text) {
     *text = NULL;
     if (!carry) return XFT_OK;
-    XFT_TRY(read_optional(carry, base_name, text));
+    XFT_TRY(read_optional(carry, XFT_BASE_NAME, text));
     return *text ? XFT_OK : read_optional(carry, "config.json", text);
 }
 
@@ -300,7 +278,8 @@ static xft_status save_config(const xft_model *model, const char *folder, const 
         if (status == XFT_OK) status = xft_config_write(&config, json ? json : base, &text);
         if (status == XFT_OK) status = write_text(folder, "config.json", text);
     }
-    if (status == XFT_OK && moe && base && is_dense(base, options->carry)) status = write_text(folder, base_name, base);
+    if (status == XFT_OK && moe && base && is_dense(base, options->carry))
+        status = write_text(folder, XFT_BASE_NAME, base);
     free(json);
     free(text);
     free(base);
@@ -329,7 +308,7 @@ static xft_status write_index(const save_request *r, const char *folder, json_t 
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL, *path = NULL;
     json_decref(root);
     XFT_FAIL_IF(!text, XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for the index of the shards", folder);
-    xft_status status = xft_path_join(folder, index_name, &path);
+    xft_status status = xft_path_join(folder, XFT_INDEX_NAME, &path);
     if (status == XFT_OK) status = xft_write_file(path, text, strlen(text));
     free(text);
     free(path);
@@ -339,7 +318,7 @@ static xft_status write_index(const save_request *r, const char *folder, json_t 
 static xft_status write_weights(save_request *r, const char *folder) {
     uint32_t shards = 0, number = 0;
     for (uint32_t i = 0; i < r->count; i += shard_length(r, i)) shards++;
-    if (shards <= 1) return write_shard(r, folder, single_name, 0, r->count);
+    if (shards <= 1) return write_shard(r, folder, XFT_SINGLE_NAME, 0, r->count);
     json_t *map = json_object();
     xft_status status = XFT_OK;
     for (uint32_t i = 0, n; i < r->count && status == XFT_OK; i += n) {
@@ -357,10 +336,10 @@ static xft_status write_weights(save_request *r, const char *folder) {
 
 static xft_status carry(const char *from, const char *to) {
     xft_status status = XFT_OK;
-    for (size_t i = 0; from && i < sizeof carried / sizeof *carried && status == XFT_OK; i++) {
+    for (size_t i = 0; from && xft_carried_names[i] && status == XFT_OK; i++) {
         char *source = NULL, *target = NULL;
-        status = xft_path_join(from, carried[i], &source);
-        if (status == XFT_OK) status = xft_path_join(to, carried[i], &target);
+        status = xft_path_join(from, xft_carried_names[i], &source);
+        if (status == XFT_OK) status = xft_path_join(to, xft_carried_names[i], &target);
         if (status == XFT_OK && access(source, F_OK) == 0) status = xft_copy_file(source, target);
         free(source);
         free(target);
@@ -378,74 +357,25 @@ xft_status xft_checkpoint_write(const xft_model *model, const char *folder, cons
     return status;
 }
 
-/* Weights of a model in HF's naming: what goes when new ones come. */
-static bool is_weights(const char *name) {
-    unsigned shard, shards;
-    int end = 0;
-    if (!strcmp(name, single_name) || !strcmp(name, index_name)) return true;
-    return sscanf(name, "model-%5u-of-%5u.safetensors%n", &shard, &shards, &end) == 2 && end && !name[end];
-}
-
-static bool among(char *const *names, size_t count, const char *name) {
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(names[i], name)) return true;
-    return false;
-}
-
-static xft_status move(const char *from, const char *to, const char *name) {
-    char *source = NULL, *target = NULL;
-    xft_status status = xft_path_join(from, name, &source);
-    if (status == XFT_OK) status = xft_path_join(to, name, &target);
-    if (status == XFT_OK && rename(source, target) != 0)
-        status = xft_fail(XFT_ERROR_IO, "%s: rename: %s", target, strerror(errno));
-    free(source);
-    free(target);
-    return status;
-}
-
-static xft_status drop(const char *folder, const char *name) {
-    char *path;
-    XFT_TRY(xft_path_join(folder, name, &path));
-    xft_status status = xft_remove_all(path);
-    free(path);
-    return status;
-}
-
-/* Everything in `from` goes to `folder`. A reader takes the index where there is one: so the new index or single file
- * comes last, then the old index goes, then what it named; shards over shards: the old index goes first. */
-static xft_status put_in_place(const char *from, const char *folder) {
-    char **fresh, **old = NULL;
-    size_t count, old_count = 0;
-    XFT_TRY(xft_list_folder(from, &fresh, &count));
-    const char *entry = among(fresh, count, index_name) ? index_name : single_name;
-    xft_status status = xft_list_folder(folder, &old, &old_count);
-    if (status == XFT_OK && entry == index_name) status = drop(folder, index_name);
-    for (size_t i = 0; i < count && status == XFT_OK; i++)
-        if (strcmp(fresh[i], entry) != 0) status = move(from, folder, fresh[i]);
-    if (status == XFT_OK) status = move(from, folder, entry);
-    if (status == XFT_OK && entry != index_name) status = drop(folder, index_name);
-    for (size_t i = 0; i < old_count && status == XFT_OK; i++)
-        if (is_weights(old[i]) && !among(fresh, count, old[i])) status = drop(folder, old[i]);
-    xft_free_list(fresh, count);
-    xft_free_list(old, old_count);
-    return status;
-}
-
 xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const xft_save_options *options) {
     XFT_NEED(model, folder);
     char *temporary;
+    uint64_t bytes;
+    XFT_TRY(xft_checkpoint_size(model, options, &bytes));
     XFT_TRY(xft_make_folder(folder));
+    XFT_TRY(xft_model_tidy(folder));
+    XFT_TRY(xft_check_space(folder, bytes, "the model"));
     if (asprintf(&temporary, "%s/model.tmp-%ld", folder, (long)getpid()) < 0)
         return xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a path", folder);
-    xft_status status = xft_remove_all(temporary);
-    if (status == XFT_OK) status = xft_make_folder(temporary);
+    xft_status status = xft_make_folder(temporary);
     if (status == XFT_OK) status = xft_checkpoint_write(model, temporary, options ? options : &(xft_save_options){0});
-    if (status == XFT_OK) status = put_in_place(temporary, folder);
-    if (status == XFT_OK) status = xft_sync_folder(temporary); /* that is: of `folder` */
-    char reason[512];
-    snprintf(reason, sizeof reason, "%s", xft_error());
-    xft_remove_all(temporary);
-    if (status != XFT_OK) status = xft_fail(status, "%s", reason);
+    if (status == XFT_OK) status = xft_model_commit(temporary, folder);
+    if (status != XFT_OK) { /* the reason outlives the clean-up */
+        char reason[800];
+        snprintf(reason, sizeof reason, "%s", xft_error());
+        xft_remove_all(temporary);
+        status = xft_fail(status, "%s", reason);
+    }
     free(temporary);
     return status;
 }
@@ -456,9 +386,9 @@ xft_status xft_checkpoint_size(const xft_model *model, const xft_save_options *o
     XFT_TRY(describe(model, options ? options : &(xft_save_options){0}, &r));
     *bytes = r.total;
     for (uint32_t i = 0; i < r.count; i++) *bytes += strlen(r.list[i].name) + 100; /* its line in header and index */
-    for (size_t i = 0; options && options->carry && i < sizeof carried / sizeof *carried; i++) {
+    for (size_t i = 0; options && options->carry && xft_carried_names[i]; i++) {
         char *path;
-        if (xft_path_join(options->carry, carried[i], &path) == XFT_OK) *bytes += xft_size_on_disk(path);
+        if (xft_path_join(options->carry, xft_carried_names[i], &path) == XFT_OK) *bytes += xft_size_on_disk(path);
         free(path);
     }
     free(r.list);

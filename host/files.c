@@ -228,6 +228,30 @@ xft_status xft_remove_all(const char *path) {
     return XFT_OK;
 }
 
+/* "NAME.tmp-PID", "NAME.old-PID" */
+static bool is_left_over(const char *name) {
+    const char *mark = strstr(name, ".tmp-");
+    if (!mark) mark = strstr(name, ".old-");
+    return mark && mark[5] && strspn(mark + 5, "0123456789") == strlen(mark + 5);
+}
+
+xft_status xft_remove_left_overs(const char *folder, const char *begin) {
+    char **names;
+    size_t count;
+    if (access(folder, F_OK) != 0) return XFT_OK;
+    XFT_TRY(xft_list_folder(folder, &names, &count));
+    xft_status status = XFT_OK;
+    for (size_t i = 0; i < count && status == XFT_OK; i++) {
+        char *path;
+        if (!is_left_over(names[i]) || strncmp(names[i], begin, strlen(begin)) != 0) continue;
+        status = xft_path_join(folder, names[i], &path);
+        if (status == XFT_OK) status = xft_remove_all(path);
+        free(path);
+    }
+    xft_free_list(names, count);
+    return status;
+}
+
 /* Not every file system can swap two folders; then the old one steps aside first, and is there until the end. */
 static xft_status step_aside(const char *from, const char *to, char **aside) {
     XFT_TRY(private_name(to, "old", aside));

@@ -37,6 +37,10 @@ void xft_free_list(char **names, size_t count);
 /* A file, or a folder with everything in it; XFT_OK when there is none. Links are removed, not followed. */
 xft_status xft_remove_all(const char *path);
 
+/* Removes the entries NAME.tmp-PID and NAME.old-PID of a folder whose NAME begins with `begin` ("": all): what
+ * processes have left that were killed. XFT_OK when there is no folder. */
+xft_status xft_remove_left_overs(const char *folder, const char *begin);
+
 /* Moves the finished file or folder `from` to `to`, in place of what is there (which is gone only then). */
 xft_status xft_replace(const char *from, const char *to);
 

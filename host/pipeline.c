@@ -239,6 +239,7 @@ static xft_stage_options options_of(const pipeline *p, const part *q, const char
                                .output = output,
                                .device = p->o.device,
                                .uniform = q->uniform,
+                               .replace = true,
                                .held_out = true,
                                .user = p->o.user,
                                .event = p->o.event,
@@ -269,7 +270,7 @@ static xft_status begin_work(const pipeline *p, const char *work, const json_t *
     json_decref(state);
     if (same) {
         snprintf(why, room, "goes on");
-        return XFT_OK;
+        return xft_remove_left_overs(work, "");
     }
     XFT_TRY(xft_remove_all(work));
     XFT_TRY(xft_make_folder(work));

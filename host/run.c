@@ -507,26 +507,23 @@ static bool state_says(const json_t *state, const char *status) {
 /* run.json comes last: when it says done, and the model is there, then all is. */
 static xft_status is_done(xft_run_job *job, bool *done) {
     json_t *run = NULL;
-    char *path = NULL;
+    bool model = false;
     *done = false;
     XFT_TRY(xft_run_read_json(job->o.output, "run.json", &run));
-    xft_status status = xft_path_join(job->o.output, "config.json", &path);
-    if (status == XFT_OK && state_says(run, "done") && access(path, F_OK) == 0) {
+    xft_status status = state_says(run, "done") ? xft_checkpoint_exists(job->o.output, &model) : XFT_OK;
+    if (status == XFT_OK && model) {
         status = xft_run_settings_compare(job, run);
         if (status == XFT_OK) status = xft_run_progress_read(run, &job->progress);
         *done = status == XFT_OK;
     }
-    free(path);
     json_decref(run);
     return status;
 }
 
 /* A folder with a model that no run made is somebody's. */
 static xft_status check_output(const xft_run_job *job) {
-    char *path;
-    XFT_TRY(xft_path_join(job->o.output, "config.json", &path));
-    bool model = access(path, F_OK) == 0;
-    free(path);
+    bool model;
+    XFT_TRY(xft_checkpoint_exists(job->o.output, &model));
     XFT_FAIL_IF(model && !job->saved.state, XFT_ERROR_INVALID_ARGUMENT,
                 "%s: holds a model that no run made; give another output folder, or begin anew (resume: no)",
                 job->o.output);

@@ -5,6 +5,7 @@
 #include "checkpoint.h"
 #include "error.h"
 #include "files.h"
+#include "model_folder.h"
 #include "shards.h"
 
 #include <errno.h>
@@ -141,35 +142,12 @@ xft_status xft_run_saved_find(const char *output, const xft_callbacks *callbacks
 
 /* ---- Tidying ---- */
 
-/* "NAME.tmp-PID", "NAME.old-PID" */
-static bool is_left_over(const char *name) {
-    const char *mark = strstr(name, ".tmp-");
-    if (!mark) mark = strstr(name, ".old-");
-    return mark && mark[5] && strspn(mark + 5, "0123456789") == strlen(mark + 5);
-}
-
-static xft_status tidy_folder(const char *folder) {
-    char **names;
-    size_t count;
-    if (access(folder, F_OK) != 0) return XFT_OK;
-    XFT_TRY(xft_list_folder(folder, &names, &count));
-    xft_status status = XFT_OK;
-    for (size_t i = 0; i < count && status == XFT_OK; i++) {
-        char *path;
-        if (!is_left_over(names[i])) continue;
-        status = xft_path_join(folder, names[i], &path);
-        if (status == XFT_OK) status = xft_remove_all(path);
-        free(path);
-    }
-    xft_free_list(names, count);
-    return status;
-}
-
 xft_status xft_run_tidy(const char *output) {
     char *folder;
-    XFT_TRY(tidy_folder(output));
+    XFT_TRY(xft_model_settle(output));
+    XFT_TRY(xft_remove_left_overs(output, ""));
     XFT_TRY(xft_path_join(output, "checkpoints", &folder));
-    xft_status status = tidy_folder(folder);
+    xft_status status = xft_remove_left_overs(folder, "");
     free(folder);
     return status;
 }

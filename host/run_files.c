@@ -3,6 +3,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "model_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -207,6 +208,7 @@ static bool belongs_to_model(const char *name) {
 static xft_status mix_folder(hash *h, const char *folder) {
     char **names;
     size_t count;
+    XFT_TRY(xft_model_settle(folder));
     XFT_TRY(xft_list_folder(folder, &names, &count));
     xft_status status = XFT_OK;
     for (size_t i = 0; i < count && status == XFT_OK; i++) {

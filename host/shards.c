@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "model_folder.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -62,9 +63,10 @@ static xft_status open_index(xft_shards *s, const char *folder, const char *path
 xft_status xft_shards_open(const char *folder, xft_shards *s) {
     *s = (xft_shards){0};
     char *index;
-    XFT_TRY(xft_path_join(folder, "model.safetensors.index.json", &index));
+    XFT_TRY(xft_model_settle(folder));
+    XFT_TRY(xft_path_join(folder, XFT_INDEX_NAME, &index));
     xft_status status =
-        access(index, F_OK) == 0 ? open_index(s, folder, index) : open_shard(s, folder, "model.safetensors");
+        access(index, F_OK) == 0 ? open_index(s, folder, index) : open_shard(s, folder, XFT_SINGLE_NAME);
     free(index);
     if (status != XFT_OK) xft_shards_close(s);
     return status;

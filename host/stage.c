@@ -78,6 +78,11 @@ xft_status xft_stage_exact_dtype(const char *folder, xft_dtype *dtype) {
     return XFT_OK;
 }
 
+bool xft_stage_trains(const xft_stage_job *job) {
+    return job->stage == XFT_STAGE_SFT || job->stage == XFT_STAGE_TUNE ||
+           (job->stage == XFT_STAGE_MERGE && xft_stage_merge_kind(job) == XFT_MERGE_LEARNED);
+}
+
 /* save_dtype counts from "base" on: base, f32, bf16, f16. */
 static bool save_like(const xft_stage_job *job) {
     return job->v.save_dtype == 0;
@@ -171,8 +176,7 @@ xft_status xft_stage_inputs(const xft_stage_job *job, json_t **description) {
     inputs = json_object();
     *description =
         json_pack("{s:s,s:o,s:o}", "stage", xft_stage_name(job->stage), "settings", settings, "inputs", inputs);
-    bool trains = job->stage == XFT_STAGE_SFT || job->stage == XFT_STAGE_TUNE ||
-                  (job->stage == XFT_STAGE_MERGE && xft_stage_merge_kind(job) == XFT_MERGE_LEARNED);
+    bool trains = xft_stage_trains(job);
     bool scores = job->stage == XFT_STAGE_EVAL || job->stage == XFT_STAGE_MERGE;
     bool takes_data = trains || (scores && !v->eval_data.count);
     xft_status status = XFT_OK;
@@ -341,8 +345,8 @@ static xft_status dispatch(xft_stage_job *job) {
     }
 }
 
-/* A model folder that is its own output would be gone before it is read; what was trained is not to be overwritten by
- * what takes seconds. */
+/* A model folder that is its own output would be gone before it is read. Training looks after its folder itself; what
+ * takes seconds does not overwrite what took hours. */
 static xft_status check_output(const xft_stage_job *job) {
     if (job->stage != XFT_STAGE_EVAL && !job->o.output) return xft_settings_need(job->settings, job->stage, "output");
     if (!job->o.output) return XFT_OK;
@@ -352,11 +356,15 @@ static xft_status check_output(const xft_stage_job *job) {
     free(to);
     XFT_FAIL_IF(same, XFT_ERROR_INVALID_ARGUMENT, "output %s is the model's own folder; give another one",
                 job->o.output);
-    const bool mixes = job->stage == XFT_STAGE_MERGE && xft_stage_merge_kind(job) != XFT_MERGE_LEARNED;
-    xft_run_state held = XFT_RUN_NONE;
-    if (job->stage == XFT_STAGE_UPCYCLE || mixes) XFT_TRY(xft_run_find(job->o.output, &held, NULL));
+    if (job->stage == XFT_STAGE_EVAL || xft_stage_trains(job) || job->o.replace) return XFT_OK;
+    xft_run_state held;
+    bool model;
+    XFT_TRY(xft_run_find(job->o.output, &held, NULL));
     XFT_FAIL_IF(held != XFT_RUN_NONE, XFT_ERROR_INVALID_ARGUMENT, "output %s holds a training run; give another folder",
                 job->o.output);
+    XFT_TRY(xft_checkpoint_exists(job->o.output, &model));
+    XFT_FAIL_IF(model && job->v.resume, XFT_ERROR_INVALID_ARGUMENT,
+                "output %s holds a model; give another folder, or begin anew there (resume: no)", job->o.output);
     return XFT_OK;
 }
 
@@ -370,7 +378,8 @@ xft_status xft_stage_run(const xft_settings *settings, xft_stage stage, const xf
     XFT_TRY(xft_stage_check_inputs(&job));
     uint64_t disk = 0;
     xft_status status = xft_stage_check(&job, &disk);
-    if (status == XFT_OK && job.o.output) status = xft_check_space(job.o.output, disk, "the stage");
+    if (status == XFT_OK && job.o.output && !xft_stage_trains(&job)) /* a run counts what it has there already */
+        status = xft_check_space(job.o.output, disk, "the stage");
     if (status == XFT_OK) status = dispatch(&job);
     xft_stage_close_device(&job);
     return status;

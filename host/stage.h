@@ -21,6 +21,8 @@ typedef struct xft_stage_job {
     xft_stage_result *result;
 } xft_stage_job;
 
+/* Whether it is a training run (run.h). */
+bool xft_stage_trains(const xft_stage_job *job);
 /* Which coefficients a merge takes. */
 xft_merge_kind xft_stage_merge_kind(const xft_stage_job *job);
 /* Number format in which it mixes and measures: as `dtype` says, where nothing of the folder is lost by it. */

@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "model_folder.h"
 #include "tokenizer/tokenizer.h"
 
 #include <stdio.h>
@@ -37,6 +38,7 @@ xft_status xft_tokenizer_load(const char *folder, xft_tokenizer **tokenizer) {
                 "folder name of %zu bytes is too long", strlen(folder));
     char *json = NULL, *config = NULL;
     size_t json_bytes = 0, config_bytes = 0;
+    XFT_TRY(xft_model_settle(folder));
     snprintf(path, sizeof path, "%stokenizer.json", name);
     xft_status status = xft_read_file(path, &json, &json_bytes);
     snprintf(path, sizeof path, "%stokenizer_config.json", name);

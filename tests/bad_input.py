@@ -101,7 +101,7 @@ def checkpoint(name):
 
 
 # Every command has an output folder that an earlier one has filled.
-UPCYCLE = 'upcycle --config config.yaml --model model --output moe'
+UPCYCLE = 'upcycle --config config.yaml --model model --output moe --no-resume'
 TRAIN = 'train --config config.yaml --model model --data data.jsonl --output tuned'
 RESUME = TRAIN.replace('--output tuned', '--output stopped --epochs 100000 --max-steps 100000 --keep 1 --save-every 2')
 MERGE = 'merge --config config.yaml --model moe --data data.jsonl --output merged'
@@ -285,7 +285,7 @@ def coefficients(content):
     return text('coefficients.json', content)
 
 
-GIVEN = MERGE + ' --merge-kind given --coefficients coefficients.json'
+GIVEN = MERGE + ' --no-resume --merge-kind given --coefficients coefficients.json'
 nothing = lambda: None
 
 # name, what breaks, command, what the message must say (regular expression), exit codes
@@ -412,7 +412,7 @@ CASES = [
     ('output/unwritable', nothing, TRAIN.replace('--output tuned', '--output /proc/tuned'), r'/proc/tuned', 1),
     ('output/full-upcycle', 'full', UPCYCLE + ' --experts 3', r'(moe|full).*(space|bytes|free|large)', 1),
     ('output/full-train', 'full', RESUME, r'stopped/checkpoints/step-\d+.*large', 1),
-    ('output/full-merge', 'full', MERGE + ' --uniform --lambda 0.3', r'(merged|full).*(space|bytes|free|large)', 1),
+    ('output/full-merge', 'full', MERGE + ' --uniform --no-resume --lambda 0.3', r'(merged|full).*(space|bytes|free|large)', 1),
     ('output/no-space-upcycle', lambda: os.mkdir('full'), small_disk(
         UPCYCLE.replace('--output moe', '--output full/moe --experts 32'), 'moe'), r'full/moe.*disk space', 1),
     ('output/no-space-train', lambda: os.mkdir('full'), small_disk(

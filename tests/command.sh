@@ -103,6 +103,7 @@ check "tiny models" "$build/tests/xft_make_small" small opencl
 check "no such device" ends 1 'no-such-device' generate --model small/dense --device no-such-device x
 common="--device opencl --batch 8 --micro-batch 4 --length 32 --lr 1e-3"
 check "init" ends 0 'random: [0-9]+ tensors' init small/dense --output random --seed 3
+check "init does not overwrite a model" ends 1 'random holds a model' init small/dense --output random
 check "init: a model" ends 0 'model.embed_tokens.weight' inspect random --tensors
 check "init: no output" ends 2 'needs --output' init small/dense
 check "init: no number" ends 2 'must be a whole number' init small/dense --output random --seed x
@@ -133,6 +134,13 @@ check "train --json: it is done already" json train --model up --output tuned --
 check "train: says so" holds 'j["was_done"] and j["stage"] == "tune"'
 check "upcycle does not overwrite a run" ends 1 'tuned holds a training run' \
     upcycle --model small/dense --output tuned --device opencl
+check "init does not overwrite a run" ends 1 'tuned holds a training run' init small/dense --output tuned
+check "upcycle does not overwrite a model" ends 1 'up holds a model.*resume: no' \
+    upcycle --model small/dense --output up --experts 4 --top-k 3 --device opencl
+cp -r up up-before
+check "upcycle begins anew when told to" ends 0 'up' \
+    upcycle --model small/dense --output up --experts 4 --top-k 2 --device opencl --no-resume
+check "upcycle: the same again" cmp up/model.safetensors up-before/model.safetensors
 check "train: a dense model is sft" ends 0 'sft.*steps' train --model small/dense --output sft --data small/data.jsonl $common --max-steps 2
 check "merge" json merge --model tuned --output merged --data small/data.jsonl --eval-data small/eval.jsonl $common --lr 0.1 --json
 check "merge: losses" holds 'j["loss_mixed"] > 0 and j["loss_uniform"] > 0 and j["loss_shared"] > 0 and j["most_moved"] > 0'

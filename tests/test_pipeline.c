@@ -381,6 +381,10 @@ Test(pipeline, single_stages) {
     cr_expect(there("scores/eval.json"));
     f = fopen(at("alpha.json"), "w");
     cr_assert(f && fputs("[[0.5, -0.25, 0.25], [1, 0, 0]]", f) >= 0 && !fclose(f));
+    /* a model is not overwritten unasked */
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
+    cr_expect(strstr(xft_error(), "given holds a model"), "%s", xft_error());
+    OK(xft_settings_set(settings, "merge.resume", "no"));
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_FORMAT);
     cr_expect(strstr(xft_error(), "alpha.json: layer 0, coefficient 1"), "%s", xft_error());
     /* wrong kinds of model */

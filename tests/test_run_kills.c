@@ -61,8 +61,8 @@ static void expect_recovery(const char *what, int number) {
     cr_expect_eq(shell("%s %s tune victim", XFT_WORKER, folder), 0, "%s %d: it cannot go on", what, number);
     cr_expect_eq(shell("cmp %s/victim/model.safetensors %s/whole/model.safetensors", folder, folder), 0,
                  "%s %d: other weights", what, number);
-    cr_expect_eq(shell("ls -R %s/victim | grep -qE '[.](tmp|old)-'", folder), 1, "%s %d: left-over files", what,
-                 number);
+    cr_expect_eq(shell("ls -R %s/victim | grep -qE '[.](tmp|old)-|^model[.](new|moving)'", folder), 1,
+                 "%s %d: left-over files", what, number);
     cr_expect_eq(shell("ls %s/victim/checkpoints | grep -c step- | grep -qx 2", folder), 0, "%s %d: keep", what,
                  number);
 }
@@ -121,6 +121,100 @@ Test(run_kills, a_disk_that_fills_up_or_breaks) {
         cr_expect_eq(shell("test -d %s/victim/checkpoints/step-00000004", folder), 0, "an earlier checkpoint is gone");
         expect_recovery("failure from call", n);
     }
+}
+
+/* ---- One finished model in place of another ---- */
+
+typedef struct replacement {
+    const char *stage, *shards; /* of the new model, made of a whole one or of shards */
+    const char *old;            /* what it replaces */
+    uint32_t calls;             /* at least */
+} replacement;
+
+static char hex_old[33], hex_new[33];
+
+static const char *at(const char *name) {
+    return small_run_path(folder, name);
+}
+
+static int replace(const replacement *r, const char *shim) {
+    cr_assert_eq(shell("rm -rf %s/victim; cp -r %s/%s %s/victim", folder, folder, r->old, folder), 0);
+    return shell("SHIM_FOLDER=%s/victim SHIM_FROM=model.tmp %s LD_PRELOAD=%s %s %s %s victim %s 3 2>%s/message", folder,
+                 shim, XFT_SHIM, XFT_WORKER, folder, r->stage, r->shards, folder);
+}
+
+/* Who knows only the layout of Hugging Face finds the old model, the new one, or none. */
+static bool expect_no_mixture(const char *what, int number) {
+    char hex[33];
+    cr_assert_eq(shell("rm -rf %s/plain; cp -r %s/victim %s/plain; rm -rf %s/plain/model.new %s/plain/model.moving",
+                       folder, folder, folder, folder, folder),
+                 0);
+    if (access(at("plain/config.json"), F_OK) != 0) return false;
+    OK(xft_fingerprint(at("plain"), hex));
+    cr_expect(!strcmp(hex, hex_old) || !strcmp(hex, hex_new), "%s %d: a mixture of two models", what, number);
+    return true;
+}
+
+/* Whoever reads with the library finds the old model or the new one, whole, as often as he looks. */
+static bool expect_old_or_new(const char *what, int number) {
+    char hex[33], again[33];
+    bool there;
+    OK(xft_checkpoint_exists(at("victim"), &there));
+    cr_expect(there, "%s %d: no model", what, number);
+    OK(xft_fingerprint(at("victim"), hex));
+    bool new = !strcmp(hex, hex_new);
+    cr_expect(new || !strcmp(hex, hex_old), "%s %d: neither the old nor the new model", what, number);
+    OK(xft_fingerprint(at("victim"), again));
+    cr_expect_str_eq(hex, again);
+    return new;
+}
+
+/* At each call that writes the new model and puts it in place: killed, or failing from there on. */
+static void replace_cut_off(const replacement *r) {
+    char shim[400];
+    OK(xft_fingerprint(at(r->old), hex_old));
+    snprintf(shim, sizeof shim, "SHIM_COUNT=%s/calls", folder);
+    cr_assert_eq(shell("rm -f %s/calls", folder), 0);
+    cr_assert_eq(replace(r, shim), 0, "%s", r->stage);
+    OK(xft_fingerprint(at("victim"), hex_new));
+    cr_assert_str_neq(hex_old, hex_new);
+    uint32_t calls = 0, old = 0, new = 0, none = 0;
+    FILE *f = fopen(at("calls"), "r");
+    for (int c; f && (c = fgetc(f)) != EOF;) calls += c == '\n';
+    cr_assert(f && !fclose(f));
+    cr_assert_geq(calls, r->calls);
+    for (uint32_t n = 1; n <= calls; n++) {
+        snprintf(shim, sizeof shim, "SHIM_KILL=%u", n);
+        cr_assert_eq(replace(r, shim), 128 + SIGKILL, "call %u of %u does not kill", n, calls);
+        none += !expect_no_mixture("killed at call", (int)n);
+        *(expect_old_or_new("killed at call", (int)n) ? &new : &old) += 1;
+        if (n % 2 == 0) continue;
+        snprintf(shim, sizeof shim, "SHIM_FAIL=%u", n);
+        int code = replace(r, shim);
+        cr_expect_eq(code, 1, "failure from call %u on: exit code %d", n, code);
+        cr_expect_eq(shell("grep -qE 'victim.*(No space left on device|Input/output error)' %s/message", folder), 0,
+                     "failure from call %u on: no message", n);
+        expect_no_mixture("failure from call", (int)n);
+        expect_old_or_new("failure from call", (int)n);
+        if (n % 8 != 1) continue;
+        cr_expect_eq(shell("%s %s %s victim %s 3", XFT_WORKER, folder, r->stage, r->shards), 0);
+        cr_expect(expect_old_or_new("made again", (int)n));
+        cr_expect_eq(shell("ls -R %s/victim | grep -qE '[.](tmp|old)-|^model[.](new|moving)'", folder), 1,
+                     "failure from call %u on: left-over files", n);
+    }
+    cr_log_info("%s over %s: killed at %u calls: %u times the old model, %u the new one; %u for others none", r->stage,
+                r->old, calls, old, new, none);
+    cr_expect(old > 10 && new > 5 && none > 0);
+}
+
+/* Shards over as many of the same names and shapes, and a whole model over shards. */
+Test(run_kills, replacing_shards_by_shards) {
+    cr_assert_eq(shell("%s %s upcycle first 60000 2", XFT_WORKER, folder), 0);
+    replace_cut_off(&(replacement){"upcycle", "60000", "first", 40});
+}
+Test(run_kills, replacing_shards_by_one_file) {
+    cr_assert_eq(shell("%s %s upcycle first 60000 2", XFT_WORKER, folder), 0);
+    replace_cut_off(&(replacement){"uniform", "0", "first", 30});
 }
 
 Test(run_kills, too_little_space_is_said_before_the_run) {

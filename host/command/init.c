@@ -5,6 +5,17 @@
 
 #include "command.h"
 #include "xft/checkpoint.h"
+#include "xft/run.h"
+
+/* What is there may have taken hours. */
+static int check_output(const char *output) {
+    xft_run_state run;
+    bool model;
+    if (xft_run_find(output, &run, NULL) || xft_checkpoint_exists(output, &model)) return fail_status(XFT_ERROR_IO);
+    if (run != XFT_RUN_NONE || model)
+        return fail(EXIT_FAILED, "output %s holds a %s; give another folder", output, run ? "training run" : "model");
+    return EXIT_DONE;
+}
 
 static xft_status make(const char *folder, const char *output, uint64_t seed) {
     char *json;
@@ -35,6 +46,8 @@ int run_init(call *call) {
     if (!output) return fail(EXIT_USAGE, "init needs --output, a folder for the model");
     if (text && (errno || *end || *text < '0' || *text > '9'))
         return fail(EXIT_USAGE, "--seed \"%s\": must be a whole number", text);
+    const int code = check_output(output);
+    if (code != EXIT_DONE) return code;
     const xft_status status = make(call->operands[0], output, seed);
     clear_line();
     return status ? fail_status(status) : EXIT_DONE;

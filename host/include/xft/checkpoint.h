@@ -20,6 +20,9 @@ typedef struct xft_load_options {
     bool mixing; /* MoE: with mixing coefficients, from average_weights where the folder has them, else 1 */
 } xft_load_options;
 
+/* Whether a folder holds a model: a configuration and weights. A folder that is missing holds none. */
+XFT_API xft_status xft_checkpoint_exists(const char *folder, bool *exists);
+
 /* Text of folder/config.json, to be freed with free(). */
 XFT_API xft_status xft_checkpoint_config(const char *folder, char **json, xft_config *config);
 
@@ -44,10 +47,12 @@ typedef struct xft_save_options {
     const xft_callbacks *callbacks; /* progress by tensors; or NULL */
 } xft_save_options;
 
-/* Makes `folder` hold the model: config.json, the weights, carried files. The folder is made when it is missing; other
- * files in it stay. All is written and on the disk before the first old file goes, and the file that makes the folder a
- * model (model.safetensors, or the index of the shards) comes last. Values that are not finite,
- * or too large for f16, are refused. options may be NULL (one file of f32). */
+/* Makes `folder` hold the model: config.json, the weights, carried files. The folder is made when it is missing; files
+ * in it that belong to no model stay. All is written and on the disk, in FOLDER/model.new, before the first old file
+ * goes; config.json comes last. Killed or failing at any moment, it leaves the old model or the new one, whole: what
+ * remains to be moved is moved by the next load from the folder or save to it. What killed saves have left is removed.
+ * A file system without room for it is refused with numbers before anything is written.
+ * Values that are not finite, or too large for f16, are refused. options may be NULL (one file of f32). */
 XFT_API xft_status xft_checkpoint_save(const xft_model *model, const char *folder, const xft_save_options *options);
 
 /* Bytes that xft_checkpoint_save writes with these options, all files together, about. */

@@ -18,7 +18,8 @@
  *
  * What is written: a dense model has the names, shapes, dtypes and the config.json of the base it came from; a MoE the
  * official layout where that can hold it, else xft_moe. Tokenizer files and whatever else belongs to the model go along
- * as they are. A model in an output folder is replaced when the new one is complete.
+ * as they are. A model in the output folder is replaced when the new one is complete: that of the same training run,
+ * any other one when the setting resume is no; else it is refused.
  *
  * Before anything is loaded a stage compares what it takes with the memory of the device and the space on the disk, and
  * refuses with the numbers and what would make it fit.
@@ -43,6 +44,7 @@ typedef struct xft_stage_options {
     const char *output; /* folder; NULL: the setting (eval: may be missing there, too: nothing is written) */
     xft_device *device; /* NULL: opened as the setting says, and closed at the end */
     bool uniform;       /* merge: with equal coefficients, whatever merge_kind says */
+    bool replace;       /* the output folder is the caller's: a model in it gives way, whatever resume says */
     bool held_out;      /* eval: never on all of data; without eval_data and eval_fraction no loss is measured */
 
     void *user;
