@@ -445,6 +445,17 @@ static xft_status choose(pipeline *p, const xft_values *run) {
     return XFT_OK;
 }
 
+/* What the folder at work of a part holds already. */
+static xft_status begun_of(const pipeline *p, const part *q, uint64_t *bytes) {
+    char *final, *work;
+    XFT_TRY(xft_path_join(p->output, q->name, &final));
+    xft_status status = name_work(final, &work);
+    *bytes = status == XFT_OK ? xft_size_on_disk(work) : 0;
+    if (status == XFT_OK) free(work);
+    free(final);
+    return status;
+}
+
 /* Whether every stage fits and finds its files, as far as the base tells, before the first hour is spent. */
 static xft_status check_needs(const pipeline *p) {
     uint64_t disk = 0;
@@ -459,8 +470,11 @@ static xft_status check_needs(const pipeline *p) {
                     XFT_ERROR_INVALID_ARGUMENT,
                     "%s: is a mixture of %u experts already; leave sft and upcycle out of stages", job.o.model,
                     job.config.num_experts);
+        uint64_t needed = 0, begun = 0;
         xft_status status = xft_stage_check_inputs(&job);
-        if (status == XFT_OK) status = xft_stage_check(&job, &disk);
+        if (status == XFT_OK) status = xft_stage_check(&job, &needed);
+        if (status == XFT_OK) status = begun_of(p, q, &begun);
+        disk += needed > begun ? needed - begun : 0;
         xft_stage_close_device(&job);
         if (status != XFT_OK) return xft_fail_in(status, "%s", q->name);
     }

@@ -104,6 +104,8 @@ xft_status xft_run_restore(xft_run_job *job);
 /* Writes checkpoints/step-N of job->progress, renews checkpoints/best, and drops those beyond `keep`. *path: the
  * checkpoint, to be freed with free(). */
 xft_status xft_run_save(xft_run_job *job, char **path);
+/* Checkpoints that are there at once at the most, in a run of so many steps to come. */
+uint64_t xft_run_checkpoints(uint64_t steps, uint64_t save_every, uint64_t keep, bool keep_best);
 /* Refuses a run whose files do not fit on the disk. */
 xft_status xft_run_check_space(const xft_run_job *job);
 

@@ -340,6 +340,12 @@ static xft_status state_size(xft_trainer *trainer, uint64_t *bytes) {
     return XFT_OK;
 }
 
+/* A new one is there before the oldest goes. One more may come when the run is stopped. */
+uint64_t xft_run_checkpoints(uint64_t steps, uint64_t save_every, uint64_t keep, bool keep_best) {
+    uint64_t saves = 1 + (save_every ? steps / save_every : 0);
+    return (keep && keep < saves ? keep + 1 : saves) + keep_best;
+}
+
 xft_status xft_run_check_space(const xft_run_job *job) {
     const xft_run_options *o = &job->o;
     xft_save_options options = checkpoint_options(job);
@@ -349,10 +355,9 @@ xft_status xft_run_check_space(const xft_run_job *job) {
     XFT_TRY(xft_checkpoint_size(job->model, &final, &result)); /* merge: the dense model is smaller */
     XFT_TRY(state_size(job->trainer, &state));
     one += state;
-    /* A new one is there before the oldest goes. One more may come when the run is stopped. */
-    uint64_t saves = 1 + (o->save_every ? (job->steps - job->progress.step) / o->save_every : 0);
-    uint64_t count = (o->keep && o->keep < saves ? (uint64_t)o->keep + 1 : saves) + o->keep_best, there = 0;
-    if (o->keep) { /* those that are there make room */
+    uint64_t count = xft_run_checkpoints(job->steps - job->progress.step, o->save_every, o->keep, o->keep_best);
+    uint64_t there = 0;
+    if (o->keep || o->restart) { /* those that are there make room */
         char *checkpoints;
         XFT_TRY(xft_path_join(o->output, "checkpoints", &checkpoints));
         there = xft_size_on_disk(checkpoints);

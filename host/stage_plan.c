@@ -3,6 +3,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "run.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -117,15 +118,20 @@ static xft_status evaluating(const xft_stage_job *job, const xft_values *v, xft_
     return XFT_OK;
 }
 
+/* The model that a stage works on: a dense one as if upcycled, but where it is to be dense. */
+static xft_status config_of(const xft_stage_job *job, xft_config *c) {
+    xft_values upcycle;
+    *c = job->config;
+    if (job->stage == XFT_STAGE_SFT || job->stage == XFT_STAGE_EVAL || c->num_experts) return XFT_OK;
+    XFT_TRY(xft_settings_resolve(job->settings, XFT_STAGE_UPCYCLE, &upcycle));
+    *c = as_moe(c, &upcycle);
+    return xft_config_check(c);
+}
+
 /* The plan of a stage with these settings. */
 static xft_status plan_with(const xft_stage_job *job, const xft_values *v, xft_plan *plan) {
-    xft_config c = job->config;
-    if (job->stage != XFT_STAGE_SFT && job->stage != XFT_STAGE_EVAL && !c.num_experts) { /* as if upcycled */
-        xft_values upcycle;
-        XFT_TRY(xft_settings_resolve(job->settings, XFT_STAGE_UPCYCLE, &upcycle));
-        c = as_moe(&c, &upcycle);
-        XFT_TRY(xft_config_check(&c));
-    }
+    xft_config c;
+    XFT_TRY(config_of(job, &c));
     switch (job->stage) {
     case XFT_STAGE_SFT:
     case XFT_STAGE_TUNE:
@@ -143,20 +149,20 @@ static xft_status plan_with(const xft_stage_job *job, const xft_values *v, xft_p
 
 static xft_status disk_of(const xft_stage_job *job, const xft_plan *plan, uint64_t *bytes) {
     const xft_values *v = &job->v;
-    const bool trains = job->stage == XFT_STAGE_SFT || job->stage == XFT_STAGE_TUNE;
-    uint64_t weights = plan->weights,
-             stored = v->save_dtype ? (v->save_dtype == 1 ? 4 : 2) : xft_dtype_size(job->config.dtype);
-    uint64_t lying = trains ? xft_dtype_size((xft_dtype)v->dtype) : stored;
+    xft_config c, result;
+    uint64_t one, more;
     *bytes = 1 << 20; /* logs and small files */
     if (job->stage == XFT_STAGE_EVAL) return XFT_OK;
-    if (job->stage == XFT_STAGE_MERGE) {
-        xft_config dense = as_dense(&job->config);
-        XFT_TRY(weights_of(&dense, stored == 4 ? XFT_F32 : XFT_BF16, job->device, &weights));
-        lying = stored;
-    }
-    *bytes += weights * stored / lying;
-    /* the newest checkpoints, the best one, and the one being written */
-    if (trains) *bytes += (weights + plan->optimizer) * (v->keep + 1 + v->keep_best);
+    XFT_TRY(config_of(job, &c));
+    result = job->stage == XFT_STAGE_MERGE ? as_dense(&c) : c;
+    xft_save_options save = xft_stage_save_options(job);
+    XFT_TRY(weights_of(&result, save.dtype == XFT_F32 ? XFT_F32 : XFT_BF16, job->device, &more));
+    *bytes += more;
+    if (!xft_stage_trains(job)) return XFT_OK;
+    XFT_TRY(weights_of(&c, (xft_dtype)v->dtype, job->device, &one));
+    /* how many steps the data make is not known yet */
+    uint64_t steps = v->max_steps ? v->max_steps : v->keep ? UINT64_MAX : v->save_every;
+    *bytes += (one + plan->optimizer) * xft_run_checkpoints(steps, v->save_every, v->keep, v->keep_best);
     return XFT_OK;
 }
 

@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -295,6 +296,104 @@ Test(pipeline, killed) {
                                         "moe/model.safetensors",     "merged/model.safetensors",
                                         "uniform/model.safetensors", "scores.json"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) expect_same_file("whole", "parts", files[i]);
+}
+
+/* ---- Disk ---- */
+
+/* A number that a command prints. */
+__attribute__((format(printf, 1, 2))) static double output_of(const char *format, ...) {
+    char command[1500];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(command, sizeof command, format, list);
+    va_end(list);
+    double value = NAN;
+    FILE *pipe = popen(command, "r");
+    cr_assert(pipe);
+    if (fscanf(pipe, "%lf", &value) != 1) value = NAN;
+    pclose(pipe);
+    return value;
+}
+
+static double size_of(const char *name) {
+    return output_of("find %s -type f -printf '%%s\\n' | awk '{n += $1} END {print n}'", at(name));
+}
+
+/* Bytes that `xft WHAT` says it needs on a disk that is all but full; 0 when it goes through. */
+static double needed(const char *what) {
+    double mb = output_of("SHIM_FREE=4096 LD_PRELOAD=%s %s %s 2>&1 >/dev/null | "
+                          "sed -nE 's/.* needs ([0-9.]+) MB of disk space.*/\\1/p;'",
+                          XFT_SHIM, XFT_COMMAND, what);
+    return isnan(mb) ? 0 : 1e6 * mb;
+}
+
+/* What a stage is said to write, but for logs, within 20 % of what it writes. */
+static void expect_estimate(const xft_settings *settings, xft_stage stage, const char *from, const char *to,
+                            double (*written)(const char *name)) {
+    xft_stage_needs needs;
+    xft_stage_options o = {.model = at(from), .output = at(to), .device = device};
+    OK(xft_stage_plan(settings, stage, &o, &needs));
+    OK(xft_stage_run(settings, stage, &o, NULL));
+    double told = (double)needs.disk - 0x1p20, is = written(to);
+    cr_expect(told > 0.8 * is && told < 1.2 * is + 5000, "%s: %.0f bytes told, %.0f written", to, told, is);
+}
+
+/* The model, and three checkpoints: two are kept, and another one is begun before the older one goes. */
+static double model_and_checkpoints(const char *name) {
+    char checkpoints[60];
+    snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", name);
+    return size_of(name) + size_of(checkpoints) / 2;
+}
+
+Test(pipeline, disk_that_is_needed) {
+    store_base_as_bf16();
+    xft_settings *settings = settings_for("none");
+    OK(xft_settings_set(settings, "keep_checkpoints", "yes"));
+    expect_estimate(settings, XFT_STAGE_UPCYCLE, "dense", "up", size_of);
+    expect_estimate(settings, XFT_STAGE_TUNE, "up", "tuned", model_and_checkpoints);
+    expect_estimate(settings, XFT_STAGE_MERGE, "up", "merged", model_and_checkpoints);
+    OK(xft_settings_set(settings, "save_dtype", "f32"));
+    expect_estimate(settings, XFT_STAGE_UPCYCLE, "dense", "wide", size_of);
+    /* a run that is not to leave checkpoints leaves one when it is stopped */
+    xft_stage_needs often, once;
+    xft_stage_options o = {.model = at("up"), .device = device};
+    OK(xft_stage_plan(settings, XFT_STAGE_TUNE, &o, &often));
+    OK(xft_settings_set(settings, "save_every", "0"));
+    OK(xft_stage_plan(settings, XFT_STAGE_TUNE, &o, &once));
+    cr_expect_lt(once.disk - (1 << 20), (often.disk - (1 << 20)) / 2);
+    xft_settings_destroy(settings);
+}
+
+/* What a run has on the disk already it does not need again, and one that is done needs nothing. */
+Test(pipeline, disk_in_use) {
+    char what[700];
+    const char *config = write_yaml("out");
+    xft_settings *settings = settings_for("out");
+    story s = {.stop_at = 5};
+    snprintf(what, sizeof what, "run %s", config);
+    double before = needed(what);
+    cr_expect_gt(before, 2e6);
+    OK(xft_settings_set(settings, "stages", "sft"));
+    cr_expect_eq(run(settings, &s), XFT_ERROR_CANCELLED);
+    double begun = size_of("out/sft.part");
+    cr_expect_float_eq(before - needed(what), begun, 1.1e5); /* it says tenths of MB */
+    cr_expect_gt(begun, 1.5e5);
+    cr_assert_eq(run_command(config, 1e6), 0);
+    cr_expect_eq(needed(what), 0);
+
+    /* the same of one stage */
+    snprintf(what, sizeof what, "train --config %s --model %s --output %s", config, at("moe"), at("tuned"));
+    before = needed(what);
+    cr_expect_gt(before, 4e5);
+    xft_stage_options o = {
+        .model = at("moe"), .output = at("tuned"), .device = device, .user = &s, .event = tell_event};
+    s = (story){.stop_at = 5};
+    cr_expect_eq(xft_stage_run(settings, XFT_STAGE_TUNE, &o, NULL), XFT_ERROR_CANCELLED);
+    cr_expect_float_eq(before - needed(what), size_of("tuned/checkpoints"), 1.1e5);
+    o.event = NULL;
+    OK(xft_stage_run(settings, XFT_STAGE_TUNE, &o, NULL));
+    cr_expect_eq(needed(what), 0);
+    xft_settings_destroy(settings);
 }
 
 /* Data that changed while there is an earlier output: that one stays until the new one is complete. */
