@@ -57,7 +57,6 @@ typedef struct pipeline {
     bool chosen[PARTS]; /* their stage is to run */
     uint32_t number, count;
     json_t *summary; /* pipeline.json */
-    bool changed;    /* something was done: the report is out of date */
     known known[PARTS + XFT_STAGE_COUNT];
     uint32_t known_count;
 } pipeline;
@@ -293,6 +292,15 @@ static xft_status end_work(pipeline *p, const part *q, const char *work, const c
     return status;
 }
 
+/* The report tells of all parts: with a new one it is out of date. */
+static xft_status drop_report(const pipeline *p) {
+    char *path;
+    XFT_TRY(xft_path_join(p->output, "report.html", &path));
+    xft_status status = xft_remove_all(path);
+    free(path);
+    return status;
+}
+
 static xft_status make(pipeline *p, const part *q, const char *model, const char *final, const json_t *description,
                        char *why, size_t room) {
     char *work;
@@ -301,13 +309,13 @@ static xft_status make(pipeline *p, const part *q, const char *model, const char
     double start = monotonic();
     xft_stage_options options = options_of(p, q, model, work);
     xft_status status = begin_work(p, work, description, why, room);
+    if (status == XFT_OK) status = drop_report(p);
     if (status == XFT_OK) status = note(p, q->name, "running", why, -1);
     if (status == XFT_OK) status = tell(p, q, XFT_PART_STARTED, final, why, NULL);
     if (status == XFT_OK) status = xft_stage_run(p->settings, q->stage, &options, &result);
     if (status == XFT_OK) status = end_work(p, q, work, final, description, monotonic() - start);
     if (status == XFT_OK) status = note(p, q->name, "done", NULL, monotonic() - start);
     if (status == XFT_OK) status = tell(p, q, XFT_PART_DONE, final, NULL, &result);
-    p->changed = true;
     free(work);
     return status;
 }
@@ -385,7 +393,7 @@ static xft_status report(pipeline *p) {
     if (!scores && !there(p, "sft") && !there(p, "moe") && !there(p, "merged")) return XFT_OK;
     XFT_TRY(xft_path_join(p->output, "report.html", &path));
     xft_status status;
-    if (!p->changed && access(path, F_OK) == 0) {
+    if (access(path, F_OK) == 0) {
         status = tell(p, &page, XFT_PART_SKIPPED, path, NULL, NULL);
     } else {
         status = xft_report_write(p->output, NULL, path);
@@ -456,22 +464,57 @@ static xft_status begun_of(const pipeline *p, const part *q, uint64_t *bytes) {
     return status;
 }
 
+static xft_status is_made(pipeline *p, const part *q, bool *made) {
+    char *model = NULL, *final = NULL, why[400];
+    json_t *description = NULL;
+    *made = false;
+    if (!p->resume || !there(p, q->name)) return XFT_OK;
+    XFT_TRY(xft_path_join(p->output, q->name, &final));
+    xft_status status = source_of(p, q, &model);
+    if (status == XFT_OK) status = describe(p, q, model, &description);
+    if (status == XFT_OK) status = matches(p, q, final, description, made, why, sizeof why);
+    json_decref(description);
+    free(model);
+    free(final);
+    return status;
+}
+
+/* Which parts are to be made: those that do not match, and, since nothing is known of what they will start from, those
+ * that come after them. */
+static xft_status find_work(pipeline *p, bool work[PARTS]) {
+    for (uint32_t i = 0; i < PARTS; i++) {
+        const part *q = &all_parts[i];
+        bool made = true;
+        work[i] = false;
+        for (uint32_t k = 0; k < i && q->from; k++)
+            work[i] = work[i] || (work[k] && !strcmp(all_parts[k].name, q->from));
+        xft_status status = p->chosen[i] && !work[i] ? is_made(p, q, &made) : XFT_OK;
+        if (status != XFT_OK) return xft_fail_in(status, "%s", q->name);
+        work[i] = p->chosen[i] && (work[i] || !made);
+    }
+    return XFT_OK;
+}
+
 /* Whether every stage fits and finds its files, as far as the base tells, before the first hour is spent. */
-static xft_status check_needs(const pipeline *p) {
+static xft_status check_needs(pipeline *p) {
     uint64_t disk = 0;
+    bool work[PARTS], evaluated = false;
+    XFT_TRY(find_work(p, work));
     for (uint32_t i = 0; i < PARTS; i++) {
         const part *q = &all_parts[i];
         xft_stage_job job;
         xft_stage_result result;
-        if (!p->chosen[i] || there(p, q->name)) continue;
-        xft_stage_options options = options_of(p, q, NULL, NULL);
+        if (!work[i]) continue;
+        xft_stage_options options = options_of(p, q, NULL, p->output);
         XFT_TRY(xft_stage_prepare(&job, p->settings, q->stage, &options, &result));
         XFT_FAIL_IF(job.config.num_experts && (q->stage == XFT_STAGE_SFT || q->stage == XFT_STAGE_UPCYCLE),
                     XFT_ERROR_INVALID_ARGUMENT,
                     "%s: is a mixture of %u experts already; leave sft and upcycle out of stages", job.o.model,
                     job.config.num_experts);
+        /* all evaluations have the same inputs */
         uint64_t needed = 0, begun = 0;
-        xft_status status = xft_stage_check_inputs(&job);
+        xft_status status = evaluated ? XFT_OK : xft_stage_check_inputs(&job);
+        evaluated = q->stage == XFT_STAGE_EVAL;
         if (status == XFT_OK) status = xft_stage_check(&job, &needed);
         if (status == XFT_OK) status = begun_of(p, q, &begun);
         disk += needed > begun ? needed - begun : 0;
@@ -486,7 +529,8 @@ static xft_status check_needs(const pipeline *p) {
 static xft_status lock(const char *folder, int *fd) {
     *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     XFT_FAIL_IF(*fd < 0, XFT_ERROR_IO, "%s: %s", folder, strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return XFT_OK;
+    /* a file system without locks has none that is held */
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return XFT_OK;
     close(*fd);
     *fd = -1;
     return xft_fail(XFT_ERROR_IO, "%s: another pipeline is at work there", folder);

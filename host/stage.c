@@ -147,6 +147,8 @@ static xft_status settings_json(const xft_stage_job *job, json_t **settings) {
     free(text);
     XFT_FAIL_IF(!*settings, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the settings of a stage");
     for (size_t i = 0; i < sizeof path_keys / sizeof *path_keys; i++) json_object_del(*settings, path_keys[i]);
+    /* without an effect; with one, samples are missing from the training data */
+    if (job->v.eval_data.count || !(job->v.eval_fraction > 0)) json_object_del(*settings, "eval_fraction");
     if (job->stage != XFT_STAGE_MERGE || xft_stage_merge_kind(job) == XFT_MERGE_LEARNED) return XFT_OK;
     const char *key;
     json_t *value;
@@ -176,6 +178,7 @@ xft_status xft_stage_inputs(const xft_stage_job *job, json_t **description) {
     inputs = json_object();
     *description =
         json_pack("{s:s,s:o,s:o}", "stage", xft_stage_name(job->stage), "settings", settings, "inputs", inputs);
+    /* what is evaluated along the way of a training leaves its weights as they are; a merge tells losses */
     bool trains = xft_stage_trains(job);
     bool scores = job->stage == XFT_STAGE_EVAL || job->stage == XFT_STAGE_MERGE;
     bool takes_data = trains || (scores && !v->eval_data.count);
@@ -185,8 +188,7 @@ xft_status xft_stage_inputs(const xft_stage_job *job, json_t **description) {
     else
         status = add_content(inputs, "model", &job->o.model, 1);
     if (status == XFT_OK && takes_data) status = add_content(inputs, "data", v->data.items, v->data.count);
-    if (status == XFT_OK && (trains || scores))
-        status = add_content(inputs, "eval_data", v->eval_data.items, v->eval_data.count);
+    if (status == XFT_OK && scores) status = add_content(inputs, "eval_data", v->eval_data.items, v->eval_data.count);
     if (status == XFT_OK && job->stage == XFT_STAGE_EVAL)
         status = add_content(inputs, "problems", &v->problems, *v->problems ? 1 : 0);
     if (status == XFT_OK && job->stage == XFT_STAGE_MERGE && xft_stage_merge_kind(job) == XFT_MERGE_GIVEN)

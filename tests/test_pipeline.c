@@ -195,8 +195,17 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
                      "");
     /* what only concerns the process changes nothing */
     OK(xft_settings_set(settings, "save_every", "3"));
+    OK(xft_settings_set(settings, "keep_best", "yes"));
     OK(run(settings, &s));
     cr_expect_str_eq(s.text, nothing);
+    /* what is to be made again is checked as at the first time, and so is all that comes after it */
+    xft_settings *wrong = settings_for("out");
+    OK(xft_settings_set(wrong, "sft.lr", "1e-3"));
+    OK(xft_settings_set(wrong, "eval.problems", "nowhere.gz"));
+    cr_expect_eq(run(wrong, &s), XFT_ERROR_IO);
+    xft_settings_destroy(wrong);
+    cr_expect(strstr(xft_error(), "nowhere.gz") && !*s.text, "%s: %s", s.text, xft_error());
+    cr_expect(!there("out/sft.part") && there("out/report.html"));
     /* a lost output is made again, with the same bits: what depends on it stays */
     cr_assert_eq(unlink(at("out/upcycled/model.safetensors")), 0);
     OK(run(settings, &s));
@@ -206,9 +215,9 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     /* other evaluation data */
     FILE *f = fopen(at("eval.jsonl"), "a");
     cr_assert(f && fputs("{\"prompt\":\"a\",\"completion\":\"bcd\"}\n", f) >= 0 && !fclose(f));
-    OK(xft_settings_set(settings, "stages", "eval"));
     OK(run(settings, &s));
-    cr_expect_str_eq(s.text, "eval/base+ eval/sft+ eval/moe+ eval/uniform+ eval/merged+ report+ ");
+    cr_expect_str_eq(s.text, "sft upcycled moe merged+ uniform+ eval/base+ eval/sft+ eval/moe+ eval/uniform+ "
+                             "eval/merged+ report+ ");
     cr_expect(strstr(s.reason, "inputs changed: eval_data"), "%s", s.reason);
     xft_settings_destroy(settings);
 }
@@ -348,7 +357,6 @@ static double model_and_checkpoints(const char *name) {
 Test(pipeline, disk_that_is_needed) {
     store_base_as_bf16();
     xft_settings *settings = settings_for("none");
-    OK(xft_settings_set(settings, "keep_checkpoints", "yes"));
     expect_estimate(settings, XFT_STAGE_UPCYCLE, "dense", "up", size_of);
     expect_estimate(settings, XFT_STAGE_TUNE, "up", "tuned", model_and_checkpoints);
     expect_estimate(settings, XFT_STAGE_MERGE, "up", "merged", model_and_checkpoints);
@@ -407,8 +415,10 @@ Test(pipeline, earlier_output_stays) {
     snprintf(command, sizeof command, "cp -r %s %s", at("out/sft"), at("before"));
     cr_assert_eq(system(command), 0);
     OK(xft_settings_set(settings, "sft.lr", "1e-3"));
+    cr_expect(there("out/report.html"));
     s.stop_at = 2;
     cr_expect_eq(run(settings, &s), XFT_ERROR_CANCELLED);
+    cr_expect(!there("out/report.html"), "the page told of what is there no longer");
     cr_expect_str_eq(s.reason, "settings changed: lr");
     expect_same_file("before", "out/sft", "model.safetensors");
     cr_expect(there("out/sft.part"));
