@@ -555,6 +555,7 @@ static xft_status prepare(xft_run_job *job, bool *done) {
     XFT_TRY(make_trainer(job));
     XFT_TRY(xft_loader_seek(job->loader, job->progress.step));
     XFT_TRY(xft_run_tidy(job->o.output));
+    XFT_TRY(xft_run_set_aside(job));
     XFT_TRY(xft_run_check_space(job));
     if (job->o.restart) XFT_TRY(clear(job));
     XFT_TRY(start_log(job));

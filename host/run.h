@@ -99,6 +99,9 @@ xft_status xft_run_saved_find(const char *output, const xft_callbacks *callbacks
 void xft_run_saved_free(xft_run_saved *saved);
 /* Removes what a killed process left half written. */
 xft_status xft_run_tidy(const char *output);
+/* Checkpoints newer than the one that a run goes on from could not be read. They stay, as NAME.unreadable, and take no
+ * place among those to keep. */
+xft_status xft_run_set_aside(const xft_run_job *job);
 /* The trainer's state from saved->folder. */
 xft_status xft_run_restore(xft_run_job *job);
 /* Writes checkpoints/step-N of job->progress, renews checkpoints/best, and drops those beyond `keep`. *path: the

@@ -152,6 +152,37 @@ xft_status xft_run_tidy(const char *output) {
     return status;
 }
 
+static xft_status set_aside(const char *folder, const char *name) {
+    char *path, *aside;
+    XFT_TRY(xft_path_join(folder, name, &path));
+    xft_status status = XFT_OK;
+    if (asprintf(&aside, "%s.unreadable", path) < 0) {
+        aside = NULL;
+        status = xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory", path);
+    }
+    if (status == XFT_OK) status = xft_remove_all(aside);
+    if (status == XFT_OK && rename(path, aside) != 0)
+        status = xft_fail(XFT_ERROR_IO, "%s: rename: %s", aside, strerror(errno));
+    free(aside);
+    free(path);
+    return status;
+}
+
+xft_status xft_run_set_aside(const xft_run_job *job) {
+    char *folder, **names;
+    size_t count;
+    if (!job->saved.folder) return XFT_OK;
+    XFT_TRY(xft_path_join(job->o.output, "checkpoints", &folder));
+    xft_status status = xft_list_folder(folder, &names, &count);
+    for (size_t i = 0; status == XFT_OK && i < count; i++) {
+        uint64_t step;
+        if (step_of(names[i], &step) && step > job->saved.progress.step) status = set_aside(folder, names[i]);
+    }
+    xft_free_list(names, count);
+    free(folder);
+    return status;
+}
+
 /* ---- Reading ---- */
 
 static xft_status restore_tensor(const xft_safetensors *file, const char *name, const xft_tensor *to) {

@@ -57,6 +57,7 @@ int main(int argc, char **argv) {
     xft_run_result result;
     options.event = watch;
     options.keep_best = true;
+    if (getenv("XFT_SHARD_SIZE")) options.shard_size = strtoull(getenv("XFT_SHARD_SIZE"), NULL, 10);
     if (argc > 4) stop_at = strtoull(argv[4], NULL, 10);
     if (argc > 5) options.max_steps = strtoull(argv[5], NULL, 10);
     return end(xft_run(&options, &result));

@@ -222,6 +222,13 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     xft_settings_destroy(settings);
 }
 
+/* No half-written file of a killed process. */
+static void expect_nothing_left(const char *output) {
+    char command[700];
+    snprintf(command, sizeof command, "find %s | grep -E '[.](tmp|old)-|/model[.](new|moving)|[.]part$'", at(output));
+    cr_expect_neq(system(command), 0);
+}
+
 /* Steps of 3 trained stages and progress of everything: stopped at one event after another, it goes on each time. */
 Test(pipeline, stopped_in_every_stage) {
     xft_settings *whole = settings_for("whole"), *parts = settings_for("parts");
@@ -246,6 +253,10 @@ Test(pipeline, stopped_in_every_stage) {
         cr_expect_str_eq(json_string_value(json_object_get(summary, "status")), "stopped");
         json_decref(summary);
         stops++;
+        char command[900]; /* as if it had been killed */
+        snprintf(command, sizeof command,
+                 "for p in %s/*.part; do [ ! -d $p ] || mkdir -p $p/model.tmp-1 || exit 1; done", at("parts"));
+        cr_assert_eq(system(command), 0);
     }
     cr_expect(stops >= 3, "%u stops", stops);
     s = (story){0};
@@ -253,6 +264,7 @@ Test(pipeline, stopped_in_every_stage) {
     expect_same_file("whole", "parts", "moe/model.safetensors");
     expect_same_file("whole", "parts", "merged/model.safetensors");
     expect_same_file("whole", "parts", "uniform/model.safetensors");
+    expect_nothing_left("parts");
     xft_settings_destroy(whole);
     xft_settings_destroy(parts);
 }
@@ -305,6 +317,7 @@ Test(pipeline, killed) {
                                         "moe/model.safetensors",     "merged/model.safetensors",
                                         "uniform/model.safetensors", "scores.json"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) expect_same_file("whole", "parts", files[i]);
+    expect_nothing_left("parts");
 }
 
 /* ---- Disk ---- */

@@ -469,6 +469,35 @@ Test(run, a_damaged_checkpoint_is_passed_over) {
     expect_same_model("whole", "out");
 }
 
+/* Of which one is kept: that is the one just saved, and not the newer one that is broken. */
+Test(run, a_damaged_checkpoint_is_set_aside) {
+    xft_run_options options = options_for(XFT_RUN_TUNE, "out");
+    options.event = stop_event;
+    options.save_every = 2;
+    stop_after = 7;
+    cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
+    xft_run_state state;
+    uint64_t newest, step;
+    char name[200];
+    OK(xft_run_find(at("out"), &state, &newest));
+    snprintf(name, sizeof name, "out/checkpoints/step-%08llu/model.safetensors", (unsigned long long)newest);
+    cr_assert_eq(truncate(at(name), 100), 0);
+    OK(xft_run_find(at("out"), &state, &step));
+    cr_assert_lt(step, newest);
+    options.keep = options.save_every = 1;
+    stop_after = step + 1;
+    cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
+    uint64_t saved;
+    OK(xft_run_find(at("out"), &state, &saved));
+    cr_expect_gt(saved, step);
+    snprintf(name, sizeof name,
+             "ls %s | grep -qx step-%08llu.unreadable && ls %s | grep -cx 'step-[0-9]*' | grep -qx 1",
+             at("out/checkpoints"), (unsigned long long)newest, at("out/checkpoints"));
+    cr_expect_eq(system(name), 0);
+    options.event = NULL;
+    OK(xft_run(&options, NULL));
+}
+
 Test(run, a_resume_takes_device_and_choices_of_the_checkpoint) {
     xft_run_options options = stopped_run("out");
     xft_run_state state;
