@@ -319,7 +319,7 @@ void xft_weight_gradient(const xft_network *n, xft_stream *s, const xft_tensor *
         xft_gemm(s, XFT_TN, d_out, x, &sum, n->accumulate);
     if (!narrow) return;
     size_t index = (size_t)((const char *)d_w - (const char *)n->d->layers) / sizeof *d_w; /* unlike any other's */
-    xft_cast(s, &sum, d_w, XFT_ROUND_STOCHASTIC, &n->step, GRADIENT_KEYS + 2 * (uint32_t)index + n->accumulate);
+    xft_cast(s, &sum, d_w, XFT_ROUND_STOCHASTIC, &n->step, GRADIENT_KEYS + (uint32_t)index);
 }
 
 /* ---- Norms ---- */

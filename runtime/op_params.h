@@ -27,7 +27,7 @@ PARAMS(xft_step_block)
     uint step;             /* optimizer step, from 0 */
     uint seed_low;
     uint seed_high;
-    uint first_token;      /* number, in the whole step, of this micro-batch's token 0: keys the router noise */
+    uint first_token;      /* number, in the whole step, of this micro-batch's token 0: keys noise and rounding */
     float lr;
     float inv_labels;      /* cross-entropy is multiplied by this: 1 / labels of the step */
     float balance_scale;   /* balance loss is multiplied by this: 1 / micro-batches with a label; 0 without a label */

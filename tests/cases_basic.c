@@ -73,6 +73,7 @@ static void cast_case(uint32_t rows, uint32_t cols, xft_dtype in, xft_dtype out,
         step->values[0] = 3;
         step->values[1] = 4000000001;
         step->values[2] = 7;
+        step->values[3] = 1000;
     } else {
         case_add_null(&c, "step");
     }

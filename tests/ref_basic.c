@@ -18,7 +18,7 @@ void ref_cast(const ref_call *call) {
             double x = call->d[0][r * p->ld_x + c];
             if (stochastic) {
                 uint32_t words[4];
-                uint64_t seed = (uint64_t)step[2] << 32 | step[1];
+                uint64_t seed = (uint64_t)(step[2] ^ step[3]) << 32 | step[1];
                 xft_philox(seed, XFT_RANDOM_ROUNDING, step[0], p->key, r, c / 4, words);
                 x = (double)xft_bf16_to_f32(xft_philox_bf16((float)x, words[c % 4]));
             }

@@ -242,6 +242,52 @@ Test(models, recomputation_changes_no_bit) {
     }
 }
 
+/* Rounded by the same numbers in every micro-batch, the errors of a gradient would add up in one direction: after 32
+ * micro-batches to 4.6 units of its last place, instead of 1.4. */
+Test(models, bf16_gradients_are_rounded_anew_in_every_micro_batch) {
+    enum { MICRO = 32 };
+    xft_config c = small_config(XFT_FAMILY_LLAMA);
+    small_data d;
+    small_data_make(&d, 2, 16, false, 3);
+    xft_batch batches[MICRO];
+    for (int i = 0; i < MICRO; i++) batches[i] = d.batch;
+    float *gradients[2];
+    uint64_t n = 0, count = 0;
+    for (int narrow = 0; narrow < 2; narrow++) {
+        xft_model *model;
+        xft_trainer *t;
+        OK(small_model(device, &c, XFT_F32, 11, &model));
+        xft_train_options options = {
+            .tokens = 32, .sequences = 2, .grad_dtype = narrow ? XFT_BF16 : XFT_F32, .seed = 4};
+        OK(xft_trainer_create(model, &options, &t));
+        total_loss(t, batches, MICRO);
+        gradients[narrow] = small_gradients(t, &n);
+        xft_trainer_destroy(t);
+        xft_model_destroy(model);
+    }
+    double squares = 0, sum = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        int exponent;
+        memcpy(&bits, &gradients[1][i], sizeof bits);
+        if (bits & 0xffff || !gradients[0][i]) continue; /* not of a matrix of a layer */
+        frexp((double)gradients[0][i], &exponent);
+        const double error = ldexp((double)gradients[1][i] - gradients[0][i], 8 - exponent);
+        squares += error * error;
+        sum += error;
+        count++;
+    }
+    const double rms = sqrt(squares / (double)count), mean = sum / (double)count;
+    printf("bf16 gradients of %d micro-batches: %llu elements, error %.2f, mean %.3f units of the last place\n", MICRO,
+           (unsigned long long)count, rms, mean);
+    cr_expect_gt(count, 10000);
+    cr_expect(rms > 0.5 && rms < 2.5, "%g", rms);
+    cr_expect_lt(fabs(mean), 4 * rms / sqrt((double)count), "%g", mean);
+    free(gradients[0]);
+    free(gradients[1]);
+    small_data_free(&d);
+}
+
 /* ---- Noise ---- */
 
 Test(models, noise_does_not_depend_on_the_cut) {

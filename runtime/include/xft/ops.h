@@ -25,7 +25,8 @@ XFT_API xft_status xft_fill(xft_stream *stream, const xft_tensor *y, float value
 typedef enum xft_rounding { XFT_ROUND_NEAREST = 0, XFT_ROUND_STOCHASTIC = 1 } xft_rounding;
 
 /* y = x converted, [rows,cols]; f32, bf16, f16 to each other. Stochastic rounding (to bf16) draws from Philox stream
- * ROUNDING keyed by (seed, step, key, element) and needs `step`, a u32 [16] tensor holding an xft_step_block. */
+ * ROUNDING keyed by (seed, step, first_token, key, element) and needs `step`, a u32 [16] tensor holding an
+ * xft_step_block. */
 XFT_API xft_status xft_cast(xft_stream *stream, const xft_tensor *x, const xft_tensor *y, xft_rounding rounding,
                             const xft_tensor *step, uint32_t key);
 
