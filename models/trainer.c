@@ -282,10 +282,14 @@ static xft_step_block step_block(const xft_trainer *t, double lr) {
  * waits for no slot. Where the ring is too short for both, it waits once, for the step before. */
 static xft_status make_room(xft_trainer *t, uint32_t further) {
     if (!further) return XFT_OK;
-    if (!t->rest_stream) {
-        t->rest_slots = 2 * further < XFT_MOST_SLOTS ? 2 * further : XFT_MOST_SLOTS;
-        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", t->rest_slots, t->options.timers,
+    const uint32_t slots = further < XFT_MOST_SLOTS / 2 ? 2 * further : XFT_MOST_SLOTS;
+    if (t->rest_slots < slots) { /* the first step of so many */
+        xft_stream_destroy(t->rest_stream);
+        t->rest_stream = NULL;
+        t->rest_slots = 0;
+        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", slots, t->options.timers,
                                    &t->rest_stream, &t->rest_at));
+        t->rest_slots = slots;
     }
     const xft_pending *before = &t->pending[(t->steps + 1) % 2];
     if (2 * further <= t->rest_slots || !before->ticket) return XFT_OK;

@@ -21,14 +21,15 @@ xft_status xft_stream_create(xft_device *device, const xft_stream_options *optio
     return XFT_OK;
 }
 
+/* The ticket of the last submit, behind all others; 0: none. */
+static uint64_t latest(const xft_stream *s) {
+    return s->tickets[(s->slot + s->slots - 1) % s->slots];
+}
+
 /* Waits for every replay and frees what the recording holds. */
 static xft_status forget(xft_stream *s) {
-    xft_status status = XFT_OK;
-    for (uint32_t i = 0; i < s->slots; i++)
-        if (s->tickets[i]) {
-            xft_status waited = s->device->driver->wait(s->device, s->tickets[i]);
-            if (status == XFT_OK) status = waited;
-        }
+    const uint64_t last = latest(s);
+    const xft_status status = last ? s->device->driver->wait(s->device, last) : XFT_OK;
     if (s->has_program) {
         s->device->driver->program_destroy(&s->program);
         s->device->counters.programs--;
@@ -243,9 +244,8 @@ xft_status xft_stream_submit(xft_stream *s, uint64_t *ticket) {
 
 xft_status xft_stream_wait(xft_stream *s, uint64_t ticket) {
     XFT_TRY(check_finished(s, "xft_stream_wait"));
-    const uint64_t latest = s->tickets[(s->slot + s->slots - 1) % s->slots];
-    XFT_FAIL_IF(ticket > latest, XFT_ERROR_INVALID_ARGUMENT, "xft_stream_wait: ticket %llu; the last of %s was %llu",
-                (unsigned long long)ticket, s->name, (unsigned long long)latest);
+    XFT_FAIL_IF(ticket > latest(s), XFT_ERROR_INVALID_ARGUMENT, "xft_stream_wait: ticket %llu; the last of %s was %llu",
+                (unsigned long long)ticket, s->name, (unsigned long long)latest(s));
     if (s->device->driver->done(s->device, ticket)) return XFT_OK;
     return s->device->driver->wait(s->device, ticket);
 }

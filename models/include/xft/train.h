@@ -10,8 +10,8 @@
  *     XFT_TRY(xft_trainer_flush(trainer, &metrics));                         // of the last step
  *     xft_trainer_destroy(trainer);
  *
- * A micro-batch is recorded once and replayed; the host waits at most once per step, for the metrics of the step
- * before.
+ * A micro-batch is recorded once and replayed; the host waits at most once per step (of up to XFT_MOST_SLOTS
+ * micro-batches), for the metrics of the step before.
  *
  * Threads: a trainer belongs to the thread of its device. Callbacks are called on the thread that calls the library.
  */

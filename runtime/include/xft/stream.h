@@ -29,7 +29,7 @@ extern "C" {
 
 typedef struct xft_stream xft_stream;
 
-enum { XFT_MOST_SLOTS = 64 };
+enum { XFT_MOST_SLOTS = 1024 };
 
 typedef struct xft_stream_options {
     const char *name; /* for messages; NULL: "stream" */
