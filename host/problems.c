@@ -214,8 +214,9 @@ static xft_status read_problem(const line *l, const json_t *object, xft_problem 
         XFT_TRY(docstring ? mbpp(l, p, text) : human_eval(p, text));
     }
     XFT_TRY(get(l, object, "test", false, &text));
-    if (text && !l->inputs[1]) return print(&p->test, "%s", text);
-    if (l->inputs[0] && !strncmp(p->task_id, "Mbpp/", 5)) return XFT_OK;
+    const bool mbpp_plus = !strncmp(p->task_id, "Mbpp/", 5);
+    if (text && (mbpp_plus || !l->inputs[1])) return print(&p->test, "%s", text);
+    if (l->inputs[0] && mbpp_plus) return XFT_OK;
     if (l->inputs[0] || l->inputs[1]) return input_test(l, p, json_number_value(json_object_get(object, "atol")));
     return refuse(l, "no test");
 }

@@ -119,7 +119,7 @@ static xft_status load_data(xft_run_job *job) {
                                   .packing = o->packing,
                                   .shuffle = true,
                                   .seed = o->seed,
-                                  .padding = o->official,
+                                  .padding = o->official && !o->packing,
                                   .pad_id =
                                       job->config.pad_token_id < job->config.vocab_size ? job->config.pad_token_id : 0};
     XFT_TRY(xft_loader_create(job->data, &loading, &job->loader));
@@ -488,7 +488,7 @@ static xft_status start_log(xft_run_job *job) {
 
 /* A run that begins anew: what an earlier one left, but for its finished model. */
 static xft_status clear(const xft_run_job *job) {
-    static const char *const names[] = {"run.json", "checkpoints", "log.jsonl"};
+    static const char *const names[] = {"run.json", "merge.json", "checkpoints", "log.jsonl"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *path;
         XFT_TRY(xft_path_join(job->o.output, names[i], &path));
@@ -583,6 +583,7 @@ static xft_status finish(xft_run_job *job) {
     XFT_TRY(xft_run_log(job, "end",
                         json_pack("{s:f,s:o,s:o}", "seconds", p->seconds, "loss", xft_run_number(p->loss), "eval_loss",
                                   xft_run_number(p->eval_loss))));
+    XFT_FAIL_IF(fsync(job->log) != 0, XFT_ERROR_IO, "%s/log.jsonl: fsync: %s", job->o.output, strerror(errno));
     XFT_TRY(xft_run_describe(job, "done", NULL));
     tell(job, XFT_RUN_EVENT_END, job->o.output);
     return XFT_OK;

@@ -166,6 +166,7 @@ static xft_status sum_up(const work *w, const xft_score_options *o, xft_score *s
     for (int i = 0; i < XFT_PASS_AT_COUNT; i++) chosen |= o->k[i] != 0;
     memcpy(score->k, chosen ? o->k : usual, sizeof score->k);
     uint32_t problems = xft_problems_count(w->problems), fewest = UINT32_MAX;
+    uint32_t expected = o->max_problems && o->max_problems < problems ? o->max_problems : problems;
     uint32_t *n = calloc(2 * (size_t)problems, sizeof *n), *c = n + problems;
     XFT_FAIL_IF(!n, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for %u scores", problems);
     score->samples = w->count;
@@ -180,7 +181,7 @@ static xft_status sum_up(const work *w, const xft_score_options *o, xft_score *s
         score->solved += c[p] > 0;
         if (n[p] > 0 && n[p] < fewest) fewest = n[p];
     }
-    score->missing = problems - score->problems;
+    score->missing = expected > score->problems ? expected - score->problems : 0;
     for (int i = 0; i < XFT_PASS_AT_COUNT; i++) {
         if (score->k[i] > fewest) score->k[i] = 0;
         for (uint32_t p = 0; p < problems && score->k[i]; p++)
@@ -239,9 +240,10 @@ static xft_status write_results(const work *w, const xft_score *score, const cha
 static xft_status check_tests(const work *w) {
     for (uint32_t i = 0; i < w->count; i++) {
         const xft_problem *p = xft_problems_at(w->problems, w->samples[i].problem);
-        XFT_FAIL_IF(!p->test, XFT_ERROR_UNSUPPORTED,
-                    "%s: the inputs of MBPP+ have lost their types in JSON: score its samples with EvalPlus",
-                    p->task_id);
+        XFT_FAIL_IF(
+            !p->test, XFT_ERROR_UNSUPPORTED,
+            "%s has no test (the inputs of MBPP+ have lost their types in JSON): score its samples with EvalPlus",
+            p->task_id);
     }
     return XFT_OK;
 }

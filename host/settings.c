@@ -605,9 +605,6 @@ static xft_status check_together(const xft_settings *settings, xft_stage stage, 
     } else if (v->precision == 0) {
         v->precision = 1;
     }
-    XFT_FAIL_IF(trains && v->packing && v->compat != 0, XFT_ERROR_INVALID_ARGUMENT,
-                "packing: yes (%s) excludes compat: official (%s), which pads its sequences",
-                origin_of(settings, stage, "packing"), origin_of(settings, stage, "compat"));
     XFT_FAIL_IF(stage == XFT_STAGE_UPCYCLE && v->top_k < 2 && v->gate != 2, XFT_ERROR_INVALID_ARGUMENT,
                 "top_k: 1 expert per token (%s) is the shared one alone; expected at least 2, or gate: vanilla",
                 origin_of(settings, stage, "top_k"));

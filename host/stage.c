@@ -214,12 +214,29 @@ xft_sandbox xft_stage_sandbox(const xft_values *v) {
         .timeout = v->timeout, .memory = (uint64_t)v->memory, .allow_unprotected = v->allow_unprotected};
 }
 
-static xft_status check_problems(const xft_values *v) {
+bool xft_stage_tests(const xft_values *v, const xft_problems *problems) {
+    uint64_t count = xft_problems_count(problems);
+    bool tests = v->execute;
+    if (v->max_problems && v->max_problems < count) count = v->max_problems;
+    for (uint32_t i = 0; i < count; i++) tests = tests && xft_problems_at(problems, i)->test;
+    return tests;
+}
+
+static xft_status check_problems(const xft_stage_job *job) {
+    const xft_values *v = &job->v;
     xft_problems *problems;
     xft_verdict verdict;
     XFT_TRY(xft_problems_load(v->problems, &problems));
+    bool tests = xft_stage_tests(v, problems);
     xft_problems_free(problems);
-    if (!v->execute) return XFT_OK;
+    XFT_FAIL_IF(!tests && !job->o.output, XFT_ERROR_INVALID_ARGUMENT,
+                "problems: %s: samples that are not tested here are made for EvalPlus: set output, the folder for them",
+                v->problems);
+    if (v->execute && !tests)
+        xft_log(&job->callbacks, XFT_LOG_WARNING,
+                "%s: holds problems without test, as MBPP+ does: samples are written for EvalPlus, none is scored here",
+                v->problems);
+    if (!tests) return XFT_OK;
     const xft_sandbox sandbox = xft_stage_sandbox(v);
     XFT_TRY(xft_sandbox_run(&sandbox, "pass", &verdict));
     XFT_FAIL_IF(verdict.outcome != XFT_OUTCOME_PASSED, XFT_ERROR_UNSUPPORTED,
@@ -233,7 +250,7 @@ xft_status xft_stage_check_inputs(const xft_stage_job *job) {
     if (job->stage == XFT_STAGE_UPCYCLE) return XFT_OK;
     XFT_TRY(check_readable("data", &v->data));
     XFT_TRY(check_readable("eval_data", &v->eval_data));
-    if (job->stage == XFT_STAGE_EVAL && *v->problems) return check_problems(v);
+    if (job->stage == XFT_STAGE_EVAL && *v->problems) return check_problems(job);
     if (job->stage != XFT_STAGE_MERGE || xft_stage_merge_kind(job) != XFT_MERGE_GIVEN) return XFT_OK;
     if (!*v->coefficients) return xft_settings_need(job->settings, XFT_STAGE_MERGE, "coefficients");
     return check_readable("coefficients", &(xft_text_list){&v->coefficients, 1});

@@ -43,11 +43,13 @@ xft_save_options xft_stage_save_options(const xft_stage_job *job);
  * when there is none. */
 xft_status xft_stage_eval_data(const xft_stage_job *job, const xft_tokenizer *tokenizer, bool whole, xft_dataset **set);
 
+/* Whether the samples of problems are tested: they are to be, and there are tests; if not, they are for EvalPlus. */
+bool xft_stage_tests(const xft_values *values, const xft_problems *problems);
 /* Limits of the programs that an evaluation runs. */
 xft_sandbox xft_stage_sandbox(const xft_values *values);
 
 /* What can be seen to fail at once: files that cannot be read, problems that cannot be understood, tests that cannot be
- * run. */
+ * run. Warns of problems that have none. */
 xft_status xft_stage_check_inputs(const xft_stage_job *job);
 
 /* stage_plan.c */

@@ -1,6 +1,7 @@
 /* Evaluation of one model: loss on data, pass@k on problems. */
 #include "stage.h"
 
+#include "callbacks.h"
 #include "error.h"
 #include "files.h"
 
@@ -41,12 +42,17 @@ static xft_status score_in(xft_stage_job *job, xft_model *model, const xft_token
                             .stop_count = stop_count,
                             .identity = identity,
                             .callbacks = &job->callbacks};
-    xft_score_options s = {.sandbox = xft_stage_sandbox(v), .jobs = (uint32_t)v->jobs, .callbacks = &job->callbacks};
+    xft_score_options s = {.sandbox = xft_stage_sandbox(v),
+                           .jobs = (uint32_t)v->jobs,
+                           .max_problems = (uint32_t)v->max_problems,
+                           .callbacks = &job->callbacks};
     xft_status status = xft_path_join(folder, "samples.jsonl", &samples);
     if (status == XFT_OK) status = xft_path_join(folder, "results.json", &results);
     if (status == XFT_OK) status = xft_problems_sample(problems, model, tokenizer, &o, samples);
-    if (status == XFT_OK && v->execute)
+    if (status == XFT_OK && xft_stage_tests(v, problems))
         status = xft_problems_score(problems, samples, &s, results, &job->result->score);
+    else if (status == XFT_OK)
+        xft_log(&job->callbacks, XFT_LOG_INFO, "samples for EvalPlus: %s", samples);
     free(samples);
     free(results);
     return status;

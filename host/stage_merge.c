@@ -65,7 +65,7 @@ static xft_status read_given(const xft_stage_job *job, float *a) {
     return status;
 }
 
-/* Where a training of coefficients has put them: the last "mixing" line of its log. */
+/* Where a training of coefficients has put them: the last "mixing" line of its log, which is of its last step. */
 static xft_status read_learned(const xft_stage_job *job, float *a) {
     char *path, *text = NULL;
     XFT_TRY(xft_path_join(job->o.output, "log.jsonl", &path));
@@ -82,6 +82,10 @@ static xft_status read_learned(const xft_stage_job *job, float *a) {
         }
         json_decref(event);
     }
+    const uint64_t step = (uint64_t)json_integer_value(json_object_get(last, "step")), steps = job->result->run.steps;
+    if (status == XFT_OK && step != steps)
+        status = xft_fail(XFT_ERROR_FORMAT, "%s: the last coefficients are those of step %llu; the merge had %llu",
+                          path, (unsigned long long)step, (unsigned long long)steps);
     if (status == XFT_OK) status = read_rows(job, json_object_get(last, "alpha"), path, a);
     json_decref(last);
     free(text);
@@ -130,7 +134,34 @@ typedef struct mixture {
     const float *a;
     double lambda;
     xft_dataset *set; /* NULL: nothing is measured */
+    const char *measured_on;
 } mixture;
+
+/* Samples of the training data, where nothing else is there to measure on. */
+enum { MOST_OF_TRAINING = 256 };
+
+static xft_status load_set(mixture *m) {
+    const xft_values *v = &m->job->v;
+    const bool evaluation = v->eval_data.count || v->eval_fraction > 0;
+    xft_tokenizer *tokenizer;
+    xft_dataset *part;
+    xft_data_counts counts;
+    if (!v->eval_data.count && !v->data.count) return XFT_OK;
+    XFT_TRY(xft_tokenizer_load(m->job->o.model, &tokenizer));
+    xft_status status = xft_stage_eval_data(m->job, tokenizer, true, &m->set);
+    xft_tokenizer_free(tokenizer);
+    m->measured_on = evaluation ? "evaluation data" : "training data";
+    if (status != XFT_OK || evaluation) return status;
+    xft_dataset_get_counts(m->set, &counts);
+    if (counts.samples > MOST_OF_TRAINING) {
+        XFT_TRY(xft_dataset_split(m->set, (double)MOST_OF_TRAINING / (double)counts.samples, v->seed, &part));
+        xft_dataset_free(m->set);
+        m->set = part;
+    }
+    xft_log(&m->job->callbacks, XFT_LOG_INFO,
+            "losses are those on training data: neither eval_data nor eval_fraction is set");
+    return XFT_OK;
+}
 
 static xft_status measure(const mixture *m, xft_model *dense, double *loss) {
     const xft_values *v = &m->job->v;
@@ -166,10 +197,10 @@ static xft_status write_summary(const mixture *m) {
     static const char *const kinds[] = {"uniform", "learned", "given"};
     xft_stage_result *r = m->job->result;
     json_t *alpha = describe_alpha(&m->job->config, m->a, &r->most_moved);
-    json_t *o =
-        json_pack("{s:s,s:f,s:{s:o,s:o,s:o},s:I,s:f,s:o}", "kind", kinds[xft_stage_merge_kind(m->job)], "lambda",
-                  m->lambda, "loss", "mixed", real(r->loss_mixed), "uniform", real(r->loss_uniform), "shared",
-                  real(r->loss_shared), "labels", (json_int_t)r->labels, "most_moved", r->most_moved, "alpha", alpha);
+    json_t *o = json_pack("{s:s,s:f,s:{s:o,s:o,s:o},s:I,s:s?,s:f,s:o}", "kind", kinds[xft_stage_merge_kind(m->job)],
+                          "lambda", m->lambda, "loss", "mixed", real(r->loss_mixed), "uniform", real(r->loss_uniform),
+                          "shared", real(r->loss_shared), "labels", (json_int_t)r->labels, "measured_on",
+                          m->measured_on, "most_moved", r->most_moved, "alpha", alpha);
     char *text = json_dumps(o, JSON_INDENT(1)), *path = NULL;
     json_decref(o);
     XFT_FAIL_IF(!text, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for merge.json");
@@ -193,17 +224,11 @@ static xft_status save_mixed(const mixture *m) {
 
 static xft_status mix(mixture *m, float *a) {
     xft_stage_job *job = m->job;
-    xft_tokenizer *tokenizer = NULL;
     xft_dtype dtype;
     XFT_TRY(coefficients(job, a));
     XFT_TRY(xft_stage_merge_dtype(job, &dtype));
     XFT_TRY(xft_stage_open_device(job));
-    if (job->v.eval_data.count || job->v.eval_fraction > 0) {
-        XFT_TRY(xft_tokenizer_load(job->o.model, &tokenizer));
-        xft_status status = xft_stage_eval_data(job, tokenizer, false, &m->set);
-        xft_tokenizer_free(tokenizer);
-        XFT_TRY(status);
-    }
+    XFT_TRY(load_set(m));
     XFT_TRY(xft_checkpoint_load(job->device, job->o.model,
                                 &(xft_load_options){.dtype = dtype, .callbacks = &job->callbacks}, &m->moe));
     XFT_TRY(measure_all(m));

@@ -37,20 +37,20 @@ static xft_config as_dense(const xft_config *moe) {
     return c;
 }
 
-/* Tokens of a micro-batch at the most. */
-static uint32_t tokens_of(const xft_values *v, const xft_config *c) {
-    uint64_t length = v->length < c->max_positions ? v->length : c->max_positions;
-    return (uint32_t)(length * (v->micro_batch < v->batch ? v->micro_batch : v->batch));
+/* Tokens of a micro-batch of `rows` at the most. */
+static uint32_t tokens_of(const xft_values *v, const xft_config *c, uint64_t rows) {
+    return (uint32_t)(rows * (v->length < c->max_positions ? v->length : c->max_positions));
 }
 
-/* Sequences of a micro-batch at the most: packed rows hold samples of at least 2 tokens. */
-static uint32_t sequences_of(const xft_values *v, const xft_config *c) {
-    return v->packing ? (tokens_of(v, c) + 1) / 2 : (uint32_t)(v->micro_batch < v->batch ? v->micro_batch : v->batch);
+/* Sequences of it at the most: packed rows hold samples of at least 2 tokens. */
+static uint32_t sequences_of(const xft_values *v, const xft_config *c, uint64_t rows) {
+    return v->packing ? (tokens_of(v, c, rows) + 1) / 2 : (uint32_t)rows;
 }
 
 static xft_status training(const xft_values *v, const xft_config *c, bool merge, const xft_device *device,
                            xft_plan *plan) {
-    uint32_t tokens = tokens_of(v, c), sequences = sequences_of(v, c);
+    uint64_t rows = v->micro_batch < v->batch ? v->micro_batch : v->batch;
+    uint32_t tokens = tokens_of(v, c, rows), sequences = sequences_of(v, c, rows);
     xft_train_options o = {.tokens = tokens,
                            .sequences = sequences,
                            .merge = merge,
@@ -76,7 +76,8 @@ static xft_status mixing(const xft_values *v, const xft_config *moe, xft_dtype d
     xft_config dense = as_dense(moe);
     uint64_t bytes;
     XFT_TRY(weights_of(moe, dtype, device, &bytes));
-    XFT_TRY(xft_plan_evaluation(&dense, dtype, tokens_of(v, moe), sequences_of(v, moe), device, plan));
+    XFT_TRY(xft_plan_evaluation(&dense, dtype, tokens_of(v, moe, v->micro_batch), sequences_of(v, moe, v->micro_batch),
+                                device, plan));
     plan->weights += bytes;
     plan->total += bytes;
     return XFT_OK;
@@ -111,7 +112,8 @@ static xft_status evaluating(const xft_stage_job *job, const xft_values *v, xft_
                                .capacity = (uint32_t)(longest < c->max_positions ? longest : c->max_positions),
                                .official = v->compat != 0};
     xft_plan generation;
-    XFT_TRY(xft_plan_evaluation(c, (xft_dtype)v->dtype, tokens_of(v, c), sequences_of(v, c), job->device, plan));
+    XFT_TRY(xft_plan_evaluation(c, (xft_dtype)v->dtype, tokens_of(v, c, v->micro_batch),
+                                sequences_of(v, c, v->micro_batch), job->device, plan));
     if (!*v->problems) return XFT_OK;
     XFT_TRY(xft_plan_generation(c, (xft_dtype)v->dtype, &o, job->device, &generation));
     if (generation.total > plan->total) *plan = generation;

@@ -405,7 +405,6 @@ CASES = [
     ('flags/one-pick', nothing, UPCYCLE + ' --top-k 1', r'top.k.*1', (1, 2)),
     ('flags/longer-than-the-model', nothing, TRAIN + ' --length 4096', r'4096.*128', (1, 2)),
     ('flags/precision-without-bf16', nothing, TRAIN + ' --precision stochastic', r'stochastic|precision', (1, 2)),
-    ('flags/packing-and-official', nothing, TRAIN + ' --compat official --packing', r'packing.*official', (1, 2)),
     # Outputs
     ('output/below-a-file', nothing, UPCYCLE.replace('--output moe', '--output data.jsonl/moe'), r'data\.jsonl', 1),
     ('output/is-a-file', nothing, UPCYCLE.replace('--output moe', '--output data.jsonl'), r'data\.jsonl', 1),

@@ -145,6 +145,8 @@ check "train: a dense model is sft" ends 0 'sft.*steps' train --model small/dens
 check "merge" json merge --model tuned --output merged --data small/data.jsonl --eval-data small/eval.jsonl $common --lr 0.1 --json
 check "merge: losses" holds 'j["loss_mixed"] > 0 and j["loss_uniform"] > 0 and j["loss_shared"] > 0 and j["most_moved"] > 0'
 check "merge --uniform" ends 0 'uni' merge --uniform --model tuned --output uni --device opencl
+check "merge --uniform: losses" ends 0 'merge: loss [0-9.]+; shared expert alone [0-9.]+' \
+    merge --uniform --model tuned --output uni-2 --data small/data.jsonl $common
 check "eval --json" json eval --model merged --eval-data small/eval.jsonl --device opencl --length 32 --json
 check "eval: loss" holds 'abs(j["perplexity"] / 2.718281828 ** j["loss"] - 1) < 1e-4 and j["labels"] > 0'
 

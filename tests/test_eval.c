@@ -176,6 +176,28 @@ static const char *write_solutions(const xft_problems *problems) {
     return path;
 }
 
+/* A line of MBPP+: no test, and inputs whose types are lost. */
+static const char mbpp_plus[] =
+    "{\"task_id\": \"Mbpp/9002\", \"prompt\": \"\\\"\\\"\\\"\\nWrite a function to find what two tuples "
+    "share.\\nassert "
+    "shared((1, 2), (2, 3)) == (2,)\\n\\\"\\\"\\\"\\n\", \"entry_point\": \"shared\", \"canonical_solution\": \"\\ndef "
+    "shared(a, b):\\n    return tuple(set(a) & set(b))\\n\", \"base_input\": [[[1, 2], [2, 3]]], \"atol\": 0, "
+    "\"plus_input\": [[[], []], [[1], [1]]], \"contract\": \"\\n    assert isinstance(a, tuple)\\n\"}\n";
+
+Test(eval, problems_of_mbpp_plus_are_not_scored_here) {
+    xft_problems *problems = load(write_text("mbpp.jsonl", mbpp_plus));
+    const xft_problem *p = xft_problems_at(problems, 0);
+    cr_expect(!p->test && strstr(p->instruction, "assert shared((1, 2), (2, 3)) == (2,)\n```"));
+    FILE *f = fopen(path_of("samples.jsonl"), "w");
+    cr_assert(f);
+    add_sample(f, p->task_id, p->solution);
+    fclose(f);
+    xft_score score;
+    cr_expect_eq(xft_problems_score(problems, path_of("samples.jsonl"), NULL, NULL, &score), XFT_ERROR_UNSUPPORTED);
+    cr_expect(strstr(xft_error(), "Mbpp/9002 has no test"), "%s", xft_error());
+    xft_problems_free(problems);
+}
+
 /* XFT_HUMANEVAL=FILE: that file's solutions instead of our own. */
 Test(eval, canonical_solutions_pass) {
     const char *file = getenv("XFT_HUMANEVAL");
@@ -227,6 +249,9 @@ Test(eval, samples_are_scored_and_results_written) {
     cr_expect(score.problems == 2 && score.missing == 3 && score.samples == 9 && score.passed == 2 &&
               score.solved == 2);
     cr_expect(score.k[2] == 4 && score.k[3] == 0, "no pass@5 of 4 samples");
+    options.max_problems = 4;
+    OK(xft_problems_score(problems, path_of("samples.jsonl"), &options, path_of("results.json"), &score));
+    cr_expect_eq(score.missing, 2, "only those that were to have samples");
     cr_expect_float_eq(score.pass_at[0], (0.25 + 0.2) / 2, 1e-12);
     cr_expect_float_eq(json_number_value(json_object_get(root, "pass@3")), (0.75 + 0.6) / 2, 1e-12);
     json_decref(root);

@@ -75,6 +75,8 @@ static void print_result(xft_stage stage, const xft_stage_result *r) {
     if (stage == XFT_STAGE_MERGE && isfinite(r->loss_mixed))
         printf("merge: loss %.4f; uniform %.4f, shared expert alone %.4f\n", r->loss_mixed, r->loss_uniform,
                r->loss_shared);
+    else if (stage == XFT_STAGE_MERGE && isfinite(r->loss_uniform))
+        printf("merge: loss %.4f; shared expert alone %.4f\n", r->loss_uniform, r->loss_shared);
     if (stage == XFT_STAGE_MERGE && isfinite(r->most_moved))
         printf("merge: coefficients moved by up to %.3f from 1/E'\n", r->most_moved);
     if (stage == XFT_STAGE_EVAL && r->labels)

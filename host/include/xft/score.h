@@ -9,13 +9,13 @@
  *
  * Problem files are JSONL, plain or .gz, one object per line, in any of these forms:
  *   HumanEval, HumanEval+  task_id, prompt (code to be continued), entry_point, test; canonical_solution
- *   MBPP+                  task_id "Mbpp/…", prompt (a docstring that ends in an assertion), entry_point, test
+ *   MBPP+                  task_id "Mbpp/…", prompt (a docstring that ends in an assertion), entry_point; test, if any
  *   instructions           task_id, instruction, entry_point, test; optionally response: how the answer is begun, and
  *                          prompt: what of it is code, in front of a completion when the tests run
  * Where HumanEval+ gives base_input and plus_input, an answer must return what canonical_solution returns (floats
- * within atol) for all of these inputs. The inputs of MBPP+ have lost their types in JSON: its samples are scored by
- * EvalPlus. test is Python; when it defines check(candidate), this is called with the function named by entry_point;
- * when it does not, it has passed when it runs to its end.
+ * within atol) for all of these inputs. The inputs of MBPP+ have lost their types in JSON: without a test,
+ * its samples are scored by EvalPlus alone. test is Python; when it defines check(candidate), this is called with the
+ * function named by entry_point; when it does not, it has passed when it runs to its end.
  *
  * Samples are lines {"task_id", "completion"}: what follows the prompt of the problem, as EvalPlus and human-eval score
  * it (for instructions: the whole program).
@@ -125,13 +125,14 @@ enum { XFT_PASS_AT_COUNT = 4 };
 typedef struct xft_score_options {
     xft_sandbox sandbox;
     uint32_t jobs;                  /* programs run at once; 0: one per processor */
+    uint32_t max_problems;          /* only the first so many problems are to have samples; 0: all */
     uint32_t k[XFT_PASS_AT_COUNT];  /* of pass@k, 0: unused; all 0: 1, 10, 100 */
     const xft_callbacks *callbacks; /* progress by samples ("testing"); or NULL */
 } xft_score_options;
 
 typedef struct xft_score {
     uint32_t problems;                 /* that have samples */
-    uint32_t missing;                  /* that have none; they do not count */
+    uint32_t missing;                  /* that have none, but should; they do not count */
     uint32_t samples, passed;          /* in all */
     uint32_t solved;                   /* problems with a sample that passed */
     uint32_t k[XFT_PASS_AT_COUNT];     /* 0: no value, also where a problem has fewer than k samples */
@@ -140,7 +141,8 @@ typedef struct xft_score {
 } xft_score;
 
 /* Runs the tests on every sample of a file. results: NULL, or a JSON file to write: the score, the limits, and for each
- * problem the outcome, message and seconds of each sample. Refuses samples of unknown problems. options may be NULL. */
+ * problem the outcome, message and seconds of each sample. Refuses samples of unknown problems and of problems without
+ * test. options may be NULL. */
 XFT_API xft_status xft_problems_score(const xft_problems *problems, const char *samples,
                                       const xft_score_options *options, const char *results, xft_score *score);
 

@@ -12,9 +12,13 @@
  *                                                     the experts mixed by them
  *     eval     dense or MoE   eval.json, samples      loss and perplexity on data, pass@k on problems
  *
- * A merge also writes merge.json: kind, lambda, alpha of every layer, and the losses of a result. Coefficients that are
- * given come from a JSON file, [[alpha of layer 0], …] or another merge.json; each layer's are scaled to the sum 1.
- * Losses are measured on eval_data, else on the share eval_fraction of data; an eval without either takes all of data.
+ * A merge also writes merge.json: kind, lambda, alpha of every layer, and the losses of a result (measured_on:
+ * "evaluation data", "training data", or null). Coefficients that are given come from a JSON file, [[alpha of layer 0],
+ * …] or another merge.json; each layer's are scaled to the sum 1.
+ * Losses are measured on eval_data, else on the share eval_fraction of data; without either an eval takes all of data,
+ * a merge 256 samples of it.
+ *
+ * An eval of problems that have no test, such as those of MBPP+, writes their samples for EvalPlus and scores none.
  *
  * What is written: a dense model has the names, shapes, dtypes and the config.json of the base it came from; a MoE the
  * official layout where that can hold it, else xft_moe. Tokenizer files and whatever else belongs to the model go along
