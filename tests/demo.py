@@ -115,6 +115,18 @@ def base(folder, build):
     assert 0.05 <= score <= 0.5, score
 
 
+def whole(folder, build):
+    """The README's first command, a few steps of it: the table has every model, and the page is there."""
+    done = subprocess.run([os.path.join(DEMO, "run.sh"), "--output", folder, "--", "--max-steps", "2", "--max-problems", "4"],
+                          capture_output=True, text=True, env={**os.environ, "XFT_BUILD": build, "XFT_NO_INSTALL": "1"})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    table = re.findall(r"^\| .* \| [0-9.]+ \| [0-9.]+ \|$", done.stdout, re.M)
+    assert len(table) == 5, done.stdout
+    print(re.search(r"[0-9]+ s of training per run", done.stdout).group())
+    page = re.search(r"^report: (.*)$", done.stdout, re.M).group(1)
+    assert os.path.getsize(page) > 10_000, page
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         globals()[sys.argv[1]](temporary, sys.argv[2])

@@ -6,7 +6,7 @@
 #
 #   MODEL_DIR   folder of SmolLM2-135M-Instruct in the layout of Hugging Face (or another model that answers in ChatML)
 #   DATA        JSONL with instructions; its last 16 samples serve for evaluation
-#   PROBLEMS    problem file of HumanEval (JSONL, also .gz); without it that part is left out
+#   PROBLEMS    problem file of HumanEval (JSONL, also .gz; default: the tasks of the demo, in the same form)
 #
 # XFT_DEVICE (opencl: PoCL)  XFT_STEPS (30)  XFT_MERGE_STEPS (12)  XFT_BATCH (4)  XFT_LENGTH (256)
 # XFT_WORK: folder for what is made, kept, and gone on with (default: a temporary one)
@@ -85,6 +85,7 @@ check "and on what was held out" python holds both.json 'j[1]["run"]["eval_loss"
 check "memory is within the plan" python holds tuned.json '0 < j["run"]["memory"] <= j["run"]["planned"]'
 check "xft merge: $merge_steps steps" json merge.json merge --model tuned --output merged --data train.jsonl \
     --eval-data eval.jsonl "${common[@]}" --max-steps "$merge_steps" --save-every 10 --eval-every 0
+check "memory is within the plan" python holds merge.json '0 < j["run"]["memory"] <= j["run"]["planned"]'
 check "the default rate moves some alpha by 0.05" python holds merged/merge.json 'j["most_moved"] >= 0.05'
 check "losses of learned, uniform and lambda = 1" python holds merged/merge.json \
     'all(0 < j["loss"][k] < 20 for k in ("mixed", "uniform", "shared"))'
@@ -94,11 +95,12 @@ check "transformers: the same logits (1e-3)" python hf merged merged.f32 $ids
 check "transformers: the same greedy continuation" greedy
 check "xft generate with the merged model" "$xft" generate --model merged --device "$device" --template chatml --chat \
     'Write a Python function that reverses a string.' --max-new-tokens 48
-if [ -n "$problems" ]; then
-    check "xft eval: 5 samples of HumanEval, scored" json eval.json eval --model merged --device "$device" \
-        --problems "$problems" --max-problems 5 --output scores --max-new-tokens 128 --template chatml
-    check "5 lines in samples.jsonl" test "$(wc -l <scores/samples.jsonl)" = 5
-    check "a score of 5 problems" python holds eval.json 'j["score"]["problems"] == 5 and j["score"]["pass@1"] >= 0'
+if [ -z "$problems" ]; then
+    python3 "$root/host/demo/tasks.py" tasks >log && problems=tasks/test-problems.jsonl
 fi
+check "xft eval --humaneval: 5 samples, scored" json eval.json eval --model merged --device "$device" \
+    --humaneval "$problems" --max-problems 5 --output scores --max-new-tokens 128 --template chatml
+check "5 lines in samples.jsonl" test "$(wc -l <scores/samples.jsonl)" = 5
+check "a score of 5 problems" python holds eval.json 'j["score"]["problems"] == 5 and j["score"]["pass@1"] >= 0'
 echo "$failures failed"
 [ $failures = 0 ]

@@ -337,7 +337,13 @@ suite_demo() {
 tests_pass the tests of every task pass on its solution, and not on any function
 held_out nothing held out is trained on; a renamed copy is noticed
 tokenizer the tokenizer in the repository is the one that its recipe makes
-base the base takes at most 8 MB and solves between 5% and 50%"
+base the base takes at most 8 MB and solves between 5% and 50%
+whole host/demo/run.sh, two steps of each training"
+}
+
+suite_fuzz() {
+    begin "fuzzing: each parser for a few seconds"
+    check "no finding" tests/fuzz/run.sh 4 || failures=$((failures + 1))
 }
 
 suites="
@@ -355,6 +361,7 @@ learning
 tokenizer
 run
 data
+fuzz
 bad_input
 command
 pipeline

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# host/demo/run.sh [--seeds N] [--device NAME] [--output FOLDER]
+# host/demo/run.sh [--seeds N] [--device NAME] [--output FOLDER] [-- FLAG…]
 #
 # All of XFT on a small model, from a clean clone: installs what is missing (Debian), builds, makes short Python tasks
 # with unit tests, trains the dense baseline, upcycles, tunes, merges, and counts the held-out tasks that each model
@@ -8,6 +8,7 @@
 #   --seeds N        N runs that differ in all random numbers of training: mean and spread in the table
 #   --device NAME    a device that `xft devices` lists (default: the fastest one)
 #   --output FOLDER  where everything goes (default: build/demo); what is there and matches is not done again
+#   -- FLAG…         settings for `xft run`, as in `-- --max-steps 5 --max-problems 10`
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 build=${XFT_BUILD:-$PWD/build}
@@ -17,7 +18,8 @@ while [ $# -gt 0 ]; do
     --seeds) seeds=${2:?--seeds needs a number}; shift 2 ;;
     --device) device=${2:?--device needs a name}; shift 2 ;;
     --output) output=${2:?--output needs a folder}; shift 2 ;;
-    *) sed -n '2,10p' "$0" | cut -c 3-; exit 2 ;;
+    --) shift; break ;;
+    *) sed -n '2,11p' "$0" | cut -c 3-; exit 2 ;;
     esac
 done
 . tests/packages.sh
@@ -39,7 +41,7 @@ for seed in $(seq "$seeds"); do
     folders+=("$output/seed-$seed")
     "$build/xft" run host/demo/pipeline.yaml --model host/demo/base --data "$output/train.jsonl" \
         --eval_data "$output/valid.jsonl" --problems "$output/test-problems.jsonl" --output "$output/seed-$seed" \
-        --seed "$seed" --device "$device"
+        --seed "$seed" --device "$device" "$@"
 done
 echo
 python3 host/demo/table.py "${folders[@]}"
