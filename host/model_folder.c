@@ -39,9 +39,9 @@ static bool is_carried(const char *name) {
     return false;
 }
 
-/* Configuration and weights, in HF's naming. */
+/* Configuration and weights, in HF's naming, and the account of a merge, which is written after its model. */
 static bool is_model(const char *name) {
-    static const char *const names[] = {config_name, XFT_BASE_NAME, XFT_SINGLE_NAME, XFT_INDEX_NAME};
+    static const char *const names[] = {config_name, XFT_BASE_NAME, XFT_SINGLE_NAME, XFT_INDEX_NAME, "merge.json"};
     unsigned shard, shards;
     int end = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -469,6 +469,21 @@ Test(run, a_damaged_checkpoint_is_passed_over) {
     expect_same_model("whole", "out");
 }
 
+/* A run whose model was deleted is not done: its last checkpoint makes it again. */
+Test(run, done_but_the_model_is_gone) {
+    xft_run_options options = options_for(XFT_RUN_TUNE, "whole");
+    xft_run_result result;
+    OK(xft_run(&options, NULL));
+    options = options_for(XFT_RUN_TUNE, "out");
+    OK(xft_run(&options, NULL));
+    OK(xft_run(&options, &result));
+    cr_expect(result.was_done);
+    cr_assert_eq(unlink(at("out/model.safetensors")), 0);
+    OK(xft_run(&options, &result));
+    cr_expect(!result.was_done && result.first_step > 0);
+    expect_same_model("whole", "out");
+}
+
 /* Of which one is kept: that is the one just saved, and not the newer one that is broken. */
 Test(run, a_damaged_checkpoint_is_set_aside) {
     xft_run_options options = options_for(XFT_RUN_TUNE, "out");

@@ -34,7 +34,8 @@
  * Called again with the same options, a run that was stopped in any way goes on from its newest checkpoint, and ends
  * with the same bits as if it had never been stopped; a run that is done returns at once. A folder appears under its
  * final name by rename, after all of it has reached the disk; what a killed process leaves behind is removed at the
- * next start. Only one process at a time can have a run in a folder.
+ * next start. A checkpoint that cannot be read is passed over with a warning and stays as NAME.unreadable. Only one
+ * process at a time can have a run in a folder.
  *
  * A resume refuses other inputs and other settings, naming each, but for those that do not touch the weights:
  * recompute, eval_data, eval_every, router_every, log_every, save_every, keep, keep_best, max_skipped, shard_size and
