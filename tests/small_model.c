@@ -56,9 +56,9 @@ xft_config small_moe(xft_family family, uint32_t num_experts, uint32_t top_k, xf
     return c;
 }
 
-xft_status small_model(xft_device *device, const xft_config *config, xft_dtype dtype, uint64_t seed,
-                       xft_model **model) {
-    XFT_TRY(xft_model_create(device, config, &(xft_model_options){.dtype = dtype}, model));
+static xft_status make_model(xft_device *device, const xft_config *config, const xft_model_options *options,
+                             uint64_t seed, xft_model **model) {
+    XFT_TRY(xft_model_create(device, config, options, model));
     xft_status status = xft_model_init(*model, seed);
     for (uint32_t i = 0; i < (*model)->parameters.count && status == XFT_OK; i++) {
         const xft_parameter *p = &(*model)->parameters.list[i];
@@ -71,6 +71,16 @@ xft_status small_model(xft_device *device, const xft_config *config, xft_dtype d
         free(values);
     }
     return status;
+}
+
+xft_status small_model(xft_device *device, const xft_config *config, xft_dtype dtype, uint64_t seed,
+                       xft_model **model) {
+    return make_model(device, config, &(xft_model_options){.dtype = dtype}, seed, model);
+}
+
+xft_status small_merge_model(xft_device *device, const xft_config *config, xft_dtype dtype, uint64_t seed,
+                             xft_model **model) {
+    return make_model(device, config, &(xft_model_options){.dtype = dtype, .mixing = true}, seed, model);
 }
 
 /* ---- Data ---- */
@@ -160,5 +170,14 @@ xft_status small_write_weights(xft_model *model, const float *values) {
         XFT_TRY(xft_tensor_write(&view, XFT_F32, values));
         values += elements(&view);
     }
+    return XFT_OK;
+}
+
+xft_status small_loss(xft_trainer *trainer, const xft_batch *batches, uint32_t count, double *loss) {
+    xft_metrics m;
+    XFT_TRY(xft_trainer_step(trainer, batches, count, 0));
+    XFT_TRY(xft_trainer_flush(trainer, &m));
+    XFT_FAIL_IF(m.skipped, XFT_ERROR_FORMAT, "loss %g, balance loss %g, norm %g", m.loss, m.balance, m.grad_norm);
+    *loss = m.loss + m.balance;
     return XFT_OK;
 }

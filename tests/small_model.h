@@ -14,6 +14,9 @@ xft_config small_moe(xft_family family, uint32_t num_experts, uint32_t top_k, xf
 
 /* A model with random weights on the device, its router scaled up so that routing depends on the tokens. */
 xft_status small_model(xft_device *device, const xft_config *config, xft_dtype dtype, uint64_t seed, xft_model **model);
+/* The same with mixing coefficients, for the merge stage. */
+xft_status small_merge_model(xft_device *device, const xft_config *config, xft_dtype dtype, uint64_t seed,
+                             xft_model **model);
 
 /* Sequences in which the next token mostly follows from the last one. */
 typedef struct small_data {
@@ -33,6 +36,9 @@ float *small_weights(const xft_model *model, uint64_t *count);
 xft_status small_write_weights(xft_model *model, const float *values);
 /* The gradients of a trainer in the same order. */
 float *small_gradients(const xft_trainer *trainer, uint64_t *count);
+
+/* A step at rate 0: cross-entropy and balance loss. Fails when they are not finite. */
+xft_status small_loss(xft_trainer *trainer, const xft_batch *batches, uint32_t count, double *loss);
 
 /* Uniform in [0,1), and normal; `state` is advanced. */
 double small_uniform(uint64_t *state);

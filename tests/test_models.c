@@ -90,157 +90,7 @@ Test(models, identity_at_step_0) {
     xft_model_destroy(dense);
 }
 
-/* ---- Gradients ---- */
-
-static double total_loss(xft_trainer *t, const xft_batch *batches, uint32_t count) {
-    xft_metrics m;
-    OK(xft_trainer_step(t, batches, count, 0));
-    OK(xft_trainer_flush(t, &m));
-    cr_assert(!m.skipped);
-    return m.loss + m.balance;
-}
-
-/* Picks of all layers and micro-batches, or NULL for a dense model. `t` must not recompute: layers would share them. */
-static uint32_t *picks_of(xft_trainer *t, const xft_batch *batches, uint32_t micro, uint64_t *count) {
-    const xft_network *n = &t->network;
-    *count = 0;
-    if (!n->config->num_experts) return NULL;
-    uint64_t each = (uint64_t)n->options.tokens * xft_config_picks(n->config);
-    uint32_t *picks = malloc(micro * n->config->num_layers * each * sizeof *picks);
-    for (uint32_t i = 0; i < micro; i++) {
-        total_loss(t, &batches[i], 1);
-        for (uint32_t l = 0; l < n->config->num_layers; l++, *count += each)
-            OK(xft_tensor_read(&n->layers[l].picks, XFT_U32, picks + *count));
-    }
-    return picks;
-}
-
-/* A random direction v: (L(w + v) - L(w - v)) against <gradient, 2v>, v scaled to move the loss by 2e-3. NaN when a
- * pick changes on the way. */
-static double directional_error(xft_model *model, xft_trainer *t, xft_trainer *probe, const small_data *d,
-                                uint32_t micro, uint64_t *state) {
-    uint64_t n, picks;
-    xft_batch batches[] = {d[0].batch, d[1].batch};
-    total_loss(t, batches, micro);
-    float *w = small_weights(model, NULL), *g = small_gradients(t, &n);
-    float *v = malloc(n * sizeof *v), *up = malloc(n * sizeof *up), *down = malloc(n * sizeof *down);
-    double squares = 0, slope = 0;
-    for (uint64_t i = 0; i < n; i++) squares += (double)g[i] * g[i];
-    double rms = sqrt(squares / (double)n);
-    for (uint64_t i = 0; i < n; i++) { /* random, with enough of the gradient that the loss moves */
-        v[i] = (float)(2 * small_uniform(state) * g[i] + rms * small_normal(state));
-        slope += (double)v[i] * g[i];
-    }
-    double step = 2e-3 / slope, expected = 0, error = NAN;
-    for (int attempt = 0; attempt < 2 && isnan(error); attempt++, step /= 2) {
-        expected = 0;
-        for (uint64_t i = 0; i < n; i++) {
-            up[i] = (float)(w[i] + step * v[i]);
-            down[i] = (float)(w[i] - step * v[i]);
-            expected += ((double)up[i] - down[i]) * g[i];
-        }
-        OK(small_write_weights(model, up));
-        double above = total_loss(t, batches, micro);
-        uint32_t *picks_up = picks_of(probe, batches, micro, &picks);
-        OK(small_write_weights(model, down));
-        double below = total_loss(t, batches, micro);
-        uint32_t *picks_down = picks_of(probe, batches, micro, &picks);
-        bool same = !picks || !memcmp(picks_up, picks_down, picks * sizeof *picks_up);
-        free(picks_up);
-        free(picks_down);
-        if (same) error = fabs((above - below) - expected) / fabs(expected); /* else the loss jumps in between */
-    }
-    OK(small_write_weights(model, w));
-    free(w);
-    free(g);
-    free(v);
-    free(up);
-    free(down);
-    return error;
-}
-
-static void check_directions(const char *label, const xft_config *c, bool packed, uint32_t micro, bool recompute) {
-    xft_model *model;
-    xft_trainer *t, *probe;
-    small_data d[2];
-    uint64_t state = 99;
-    for (uint32_t i = 0; i < 2; i++) {
-        small_data_make(&d[i], 3, 18, packed, 5 + i);
-        if (c->num_experts) small_data_noise(&d[i], c, 15 + i);
-    }
-    OK(small_model(device, c, XFT_F32, 11, &model));
-    xft_train_options options = {.tokens = d[0].batch.tokens,
-                                 .sequences = 3,
-                                 .stored_noise = true,
-                                 .optimizer = XFT_ADAMW,
-                                 .recompute = recompute,
-                                 .head_chunk = 20};
-    OK(xft_trainer_create(model, &options, &t));
-    options.recompute = false;
-    OK(xft_trainer_create(model, &options, &probe));
-    double worst = 0;
-    for (int found = 0, drawn = 0; found < 5; drawn++) {
-        double error = directional_error(model, t, probe, d, micro, &state);
-        cr_assert_lt(drawn, 400, "%s: picks change along every direction", label);
-        if (isnan(error)) { /* some token is undecided: other noise decides it */
-            for (uint32_t i = 0; i < 2; i++) small_data_noise(&d[i], c, 1000 + 2 * (uint64_t)drawn + i);
-            continue;
-        }
-        worst = fmax(worst, error);
-        found++;
-    }
-    printf("directional gradients %-44s worst %.1e / 1e-03\n", label, worst);
-    cr_expect_leq(worst, 1e-3, "%s: %g", label, worst);
-    xft_trainer_destroy(probe);
-    xft_trainer_destroy(t);
-    xft_model_destroy(model);
-    small_data_free(&d[0]);
-    small_data_free(&d[1]);
-}
-
-Test(models, directional_gradients) {
-    static const char *const families[] = {"llama", "qwen2", "stablelm"};
-    static const char *const gates[] = {"xft", "unnormalised", "vanilla"};
-    char label[100];
-    for (int f = 0; f < 3; f++) {
-        xft_config dense = small_config((xft_family)f);
-        snprintf(label, sizeof label, "%s dense, packed, 2 micro-batches", families[f]);
-        check_directions(label, &dense, true, 2, false);
-        for (int g = 0; g < 3; g++) {
-            bool mlp = (f + g) % 2 == 0, recompute = g == 1;
-            xft_config moe = small_moe((xft_family)f, 5, 3, (xft_gate)g, mlp);
-            snprintf(label, sizeof label, "%s %s %s%s, packed, %d micro", families[f], gates[g], mlp ? "mlp" : "linear",
-                     recompute ? ", recomputed" : "", 1 + g % 2);
-            check_directions(label, &moe, true, 1 + (uint32_t)g % 2, recompute);
-        }
-    }
-}
-
-Test(models, recomputation_changes_no_bit) {
-    for (int kind = 0; kind < 2; kind++) {
-        xft_config c = kind ? small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true) : small_config(XFT_FAMILY_STABLELM);
-        c.num_layers = 3;
-        small_data d;
-        small_data_make(&d, 3, 18, true, 3);
-        float *gradients[2];
-        uint64_t n = 0;
-        for (int recompute = 0; recompute < 2; recompute++) {
-            xft_model *model;
-            xft_trainer *t;
-            OK(small_model(device, &c, XFT_F32, 11, &model));
-            xft_train_options options = {.tokens = d.batch.tokens, .sequences = 3, .recompute = recompute, .seed = 4};
-            OK(xft_trainer_create(model, &options, &t));
-            total_loss(t, &d.batch, 1);
-            gradients[recompute] = small_gradients(t, &n);
-            xft_trainer_destroy(t);
-            xft_model_destroy(model);
-        }
-        cr_expect(!memcmp(gradients[0], gradients[1], n * sizeof(float)), "%s", kind ? "MoE" : "dense");
-        free(gradients[0]);
-        free(gradients[1]);
-        small_data_free(&d);
-    }
-}
+/* ---- Gradients in bf16 ---- */
 
 /* Rounded by the same numbers in every micro-batch, the errors of a gradient would add up in one direction: after 32
  * micro-batches to 4.6 units of its last place, instead of 1.4. */
@@ -260,7 +110,8 @@ Test(models, bf16_gradients_are_rounded_anew_in_every_micro_batch) {
         xft_train_options options = {
             .tokens = 32, .sequences = 2, .grad_dtype = narrow ? XFT_BF16 : XFT_F32, .seed = 4};
         OK(xft_trainer_create(model, &options, &t));
-        total_loss(t, batches, MICRO);
+        double loss;
+        OK(small_loss(t, batches, MICRO, &loss));
         gradients[narrow] = small_gradients(t, &n);
         xft_trainer_destroy(t);
         xft_model_destroy(model);
@@ -308,7 +159,8 @@ Test(models, noise_does_not_depend_on_the_cut) {
         xft_train_options options = {.tokens = cut ? length : 2 * length, .sequences = 2, .seed = 77};
         xft_batch batches[] = {half[0].batch, half[1].batch};
         OK(xft_trainer_create(model, &options, &t));
-        total_loss(t, cut ? batches : &whole.batch, cut ? 2 : 1);
+        double loss;
+        OK(small_loss(t, cut ? batches : &whole.batch, cut ? 2 : 1, &loss));
         xft_tensor state = t->network.layers[1].state, rows;
         OK(xft_tensor_rows(&state, cut ? 0 : length, length, &rows)); /* of the second sequence */
         uint32_t width = xft_cols(&state);
