@@ -28,6 +28,10 @@ xft_status xft_train_options_check(xft_train_options *o, xft_dtype dtype, bool m
     XFT_FAIL_IF(!(o->weight_decay >= 0) || !(o->max_norm >= 0), XFT_ERROR_INVALID_ARGUMENT,
                 "train options: weight_decay %g and max_norm %g must not be negative", (double)o->weight_decay,
                 (double)o->max_norm);
+    XFT_FAIL_IF(!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1) || !(o->eps >= 0),
+                XFT_ERROR_INVALID_ARGUMENT,
+                "train options: beta1 %g and beta2 %g must be from 0 to below 1, eps %g not negative", (double)o->beta1,
+                (double)o->beta2, (double)o->eps);
     if (o->beta1 == 0) o->beta1 = 0.9f;
     if (o->beta2 == 0) o->beta2 = 0.999f;
     if (o->eps == 0) o->eps = 1e-8f;

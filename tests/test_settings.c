@@ -158,6 +158,8 @@ Test(settings, flags_are_refused_by_reason) {
         {"run.stages", "sft", "no stage of that name"},
         {"lr", "", "is no number"},
         {"lr", " 1", "is no number"},
+        {"beta1", "0", "1e-06"},
+        {"beta2", "0", "1e-06"},
         {"template", "alpaca", "none of magicoder|chatml|llama3|deepseek-coder"},
     };
     xft_settings *settings = parsed("seed: 1\n");

@@ -120,7 +120,7 @@ typedef struct xft_run_options {
 
     /* Numbers */
     xft_optimizer optimizer;
-    float beta1, beta2, eps; /* AdamW; 0: 0.9, 0.999, 1e-8 */
+    float beta1, beta2, eps; /* AdamW; 0 stands for 0.9, 0.999, 1e-8; betas below 1 */
     float weight_decay;
     float max_norm;          /* clipping of the global gradient norm; 0: none */
     xft_dtype dtype;         /* of the model on the device: XFT_F32 or XFT_BF16 */

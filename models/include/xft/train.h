@@ -50,7 +50,7 @@ typedef struct xft_train_options {
     uint32_t sequences; /* most sequences of a micro-batch */
     bool merge;         /* train the mixing coefficients only; the model must have them */
     xft_optimizer optimizer;
-    float beta1, beta2, eps; /* AdamW; 0: 0.9, 0.999, 1e-8 */
+    float beta1, beta2, eps; /* AdamW; 0 stands for 0.9, 0.999, 1e-8; betas below 1 */
     float weight_decay;      /* of matrices */
     float max_norm;          /* clipping of the global gradient norm; 0: none */
     xft_precision precision;
