@@ -5,8 +5,8 @@
  *     key     = (seed low, seed high)
  *     counter = (stream << 29 | quad, row, key, step)
  * stream: an xft_random_stream; quad: element / 4, below 2^29, which no tensor reaches; row: row of the tensor, or
- * token counted over the whole step; key: layer, or whatever else tells users of one stream apart; step: optimizer
- * step. A number so depends on what it is for and on nothing else: not on pitch, work-groups, or the cut into
+ * token (padding too) counted over the whole step; key: layer, or whatever else tells users of one stream apart; step:
+ * optimizer step. A number so depends on what it is for and on nothing else: not on pitch, work-groups, or the cut into
  * micro-batches. Only gradients are rounded once in every micro-batch: the seed's upper half is then xored with the
  * number of its first token.
  */

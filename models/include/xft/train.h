@@ -56,8 +56,11 @@ typedef struct xft_train_options {
     xft_precision precision;
     xft_dtype grad_dtype; /* of the gradients of a layer's matrices: XFT_F32, or XFT_BF16 rounded stochastically */
     bool recompute;       /* activations of a layer are computed again in backward: less memory, same bits */
-    bool official;        /* --compat official: every quirk of the reference at once */
-    bool stored_noise;    /* router noise comes with the batches instead of from Philox */
+    /* --compat official: every quirk of the reference's step at once: picks by the noise alone, padding in the router's
+     * statistics, the mean of the micro-batches' means, rotation, no gradient for padding's embedding. Its rounding to
+     * nearest is XFT_PRECISION_NEAREST, its start of the router XFT_ROUTER_OFFICIAL of xft_model_upcycle. */
+    bool official;
+    bool stored_noise; /* router noise comes with the batches instead of from Philox */
     uint64_t seed;
     uint32_t head_chunk; /* rows of logits in memory at once; 0: chosen */
     const xft_callbacks
@@ -87,7 +90,9 @@ XFT_API void xft_trainer_destroy(xft_trainer *trainer);
 /* Merge stage: rebuilds the merged weights after the coefficients were written from outside (a resume). Waits. */
 XFT_API xft_status xft_trainer_refresh(xft_trainer *trainer);
 
-/* One optimizer step over `count` micro-batches: queued, not waited for. At least one label in all. */
+/* One optimizer step over `count` micro-batches: queued, not waited for. At least one label in all. Router noise is
+ * keyed by the row's number in the step, padding counted: cutting the same rows into other micro-batches changes none
+ * of it, padding sequences to other lengths does. */
 XFT_API xft_status xft_trainer_step(xft_trainer *trainer, const xft_batch *batches, uint32_t count, double lr);
 
 /* Metrics of the step before the last one queued; metrics->labels is 0 when there is none yet. */
