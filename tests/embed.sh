@@ -32,9 +32,6 @@ done
 check "find_package" cmake -S src -B found -DCMAKE_PREFIX_PATH="$prefix"
 check "find_package build" cmake --build found
 check "pkg-config build" cc src/linked.c $flags -o linked
-awk '/^```c$/ {inside = 1; next} /^```$/ {inside = 0} inside' "$root/README.md" > readme.c
-check "the README's program builds" cc readme.c $flags -o readme
-check "the README's program runs" ./readme
 check "plugin build" cc $strict -I"$prefix/include" src/plugin.c -o plugin -ldl
 check "adopt_vulkan build" cc src/adopt_vulkan.c $flags -lvulkan -o adopt_vulkan
 check "adopt_opencl build" cc src/adopt_opencl.c $flags -Wno-deprecated-declarations -lOpenCL -o adopt_opencl

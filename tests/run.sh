@@ -346,6 +346,13 @@ suite_fuzz() {
     check "no finding" tests/fuzz/run.sh 4 || failures=$((failures + 1))
 }
 
+suite_readme() {
+    begin "snippets of the README"
+    tests/readme.sh "$build" 2>&1 | tee "$logs/readme.log"
+    [ "${PIPESTATUS[0]}" = 0 ] || failures=$((failures + 1))
+    sed -nE 's/^readme: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$logs/readme.log" >>"$synthesis"
+}
+
 suites="
 format
 gradients
@@ -369,6 +376,7 @@ eval
 report
 demo
 embed
+readme
 "
 if [ -n "$only_suite" ]; then
     declare -F "suite_$only_suite" >/dev/null || { echo "no suite $only_suite; there are:" $suites; exit 2; }
