@@ -6,6 +6,7 @@
 #include "error.h"
 #include "files.h"
 #include "jsonl.h"
+#include "samples.h"
 #include "xft/generate.h"
 
 #include <errno.h>
@@ -68,6 +69,25 @@ static xft_status make_prompt(const sampler *s, const xft_problem *p, uint32_t m
                 "%s: a prompt of %zu tokens; the model has %u positions", p->task_id, made->count, max_positions);
     made->fences = count_fences(p->response) % 2 ? 1 : 2;
     return xft_tokenizer_decode(s->tokenizer, made->ids, made->count, true, &made->text, &made->bytes);
+}
+
+static uint32_t count_problems(const xft_problems *problems, const xft_sample_options *o) {
+    uint32_t count = xft_problems_count(problems);
+    return o->max_problems && o->max_problems < count ? o->max_problems : count;
+}
+
+xft_status xft_samples_check(const xft_problems *problems, const xft_tokenizer *tokenizer, const xft_sample_options *o,
+                             uint32_t max_positions) {
+    const sampler s = {.tokenizer = tokenizer, .options = o};
+    uint32_t end, count = count_problems(problems, o);
+    xft_status status = xft_template_check(o->chat_template, tokenizer, &end);
+    for (uint32_t i = 0; i < count && status == XFT_OK; i++) {
+        prompt made = {0};
+        status = make_prompt(&s, xft_problems_at(problems, i), max_positions, &made);
+        free(made.ids);
+        free(made.text);
+    }
+    return status;
 }
 
 /* ---- Answers ---- */
@@ -325,12 +345,11 @@ xft_status xft_problems_sample(const xft_problems *problems, xft_model *model, c
     const xft_sample_options *o = options ? options : &defaults;
     XFT_FAIL_IF(o->stop_count > MOST_STOPS || (o->stop_count && !o->stop), XFT_ERROR_INVALID_ARGUMENT,
                 "xft_problems_sample: %u stop ids; at most %d", o->stop_count, MOST_STOPS);
-    uint32_t count = xft_problems_count(problems);
     sampler s = {.problems = problems,
                  .tokenizer = tokenizer,
                  .options = o,
                  .path = path,
-                 .count = o->max_problems && o->max_problems < count ? o->max_problems : count,
+                 .count = count_problems(problems, o),
                  .samples = o->samples ? o->samples : 1,
                  .batch = o->batch ? o->batch : DEFAULT_BATCH,
                  .new_tokens = o->max_new_tokens ? o->max_new_tokens : DEFAULT_NEW_TOKENS};

@@ -4,6 +4,7 @@
 #include "checkpoint.h"
 #include "error.h"
 #include "files.h"
+#include "samples.h"
 #include "shards.h"
 
 #include <errno.h>
@@ -224,11 +225,18 @@ bool xft_stage_tests(const xft_values *v, const xft_problems *problems) {
 
 static xft_status check_problems(const xft_stage_job *job) {
     const xft_values *v = &job->v;
+    const xft_sample_options o = {.chat_template = xft_template_name(v->prompt_template),
+                                  .max_problems = (uint32_t)v->max_problems};
+    xft_tokenizer *tokenizer = NULL;
     xft_problems *problems;
     xft_verdict verdict;
     XFT_TRY(xft_problems_load(v->problems, &problems));
     bool tests = xft_stage_tests(v, problems);
+    xft_status status = xft_tokenizer_load(job->o.model, &tokenizer);
+    if (status == XFT_OK) status = xft_samples_check(problems, tokenizer, &o, job->config.max_positions);
+    xft_tokenizer_free(tokenizer);
     xft_problems_free(problems);
+    if (status != XFT_OK) return xft_fail_in(status, "%s", v->problems);
     XFT_FAIL_IF(!tests && !job->o.output, XFT_ERROR_INVALID_ARGUMENT,
                 "problems: %s: samples that are not tested here are made for EvalPlus: set output, the folder for them",
                 v->problems);

@@ -453,6 +453,7 @@ Test(pipeline, refused_at_once) {
     } wrong[] = {
         {"eval.eval_data", "nowhere.jsonl", "eval_data: nowhere.jsonl: No such file"},
         {"eval.problems", "nowhere.gz", "nowhere.gz"},
+        {"eval.problems", XFT_TESTS_DIR "/problems/own.jsonl", "own.jsonl: own/halve: a prompt of "},
         {"merge.merge_kind", "given", "coefficients"},
         {"stages", "tun", "did you mean tune?"},
         {"model", moe, "mixture of 4 experts already"},
@@ -510,11 +511,16 @@ Test(pipeline, problems_without_tests) {
     xft_stage_options o = {.model = at("long"), .output = at("scores"), .device = device, .callbacks = &callbacks};
     OK(xft_stage_run(settings, XFT_STAGE_EVAL, &o, &r));
     cr_expect(strstr(warning, "without test"), "%s", warning);
+    *warning = 0;
     cr_expect(isfinite(r.loss) && r.score.problems == 0);
     cr_expect(there("scores/samples.jsonl") && !there("scores/results.json"));
     json_t *scores = json_of("scores/eval.json");
     cr_expect(number(scores, "loss") > 0 && !json_object_get(scores, "pass@1"));
     json_decref(scores);
+    OK(xft_settings_set(settings, "model", at("long")));
+    OK(xft_settings_set(settings, "stages", "eval"));
+    OK(xft_pipeline_run(settings, &(xft_pipeline_options){.device = device, .callbacks = &callbacks}));
+    cr_expect(strstr(warning, "without test") && there("moe-made/eval/base/samples.jsonl"), "%s", warning);
     xft_settings_destroy(settings);
     /* samples that nobody could find are refused before the model is loaded */
     OK(xft_settings_create(&settings));
