@@ -18,6 +18,7 @@ python3 host/demo/corpus.py "$work/corpus.jsonl"
 # The words of the prompt template are not in the corpus; as single tokens they cost less.
 python3 host/demo/bpe.py "$work/start" "$work/corpus.jsonl" --size 1024 --words "$(cat host/demo/template.txt)"
 cp host/demo/base/config.json "$work/start/"
+rm -rf "$work/random" # the same bits come again
 "$build/xft" init "$work/start" --output "$work/random"
 "$build/xft" train --config host/demo/base.yaml --model "$work/random" --data "$work/corpus.jsonl" \
     --output "$work/model"
