@@ -23,7 +23,7 @@ static xft_status record(xft_evaluator *e, xft_device *device) {
     xft_room count = {.device = device};
     xft_status status = xft_network_take(&counted, &count);
     xft_network_free(&counted);
-    if (status == XFT_OK) status = xft_arena_create(device, "evaluation", xft_room_total(&count), &e->arena);
+    if (status == XFT_OK) status = xft_room_arena(&count, device, "evaluation", &e->arena);
     xft_room room = {.device = device, .arena = e->arena};
     if (status == XFT_OK) status = xft_network_take(&e->network, &room);
     if (status == XFT_OK) status = xft_network_upload(&e->network);

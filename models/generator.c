@@ -5,7 +5,6 @@
 #include "error.h"
 #include "model.h"
 #include "rope.h"
-#include "xft/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +115,15 @@ xft_status xft_generator_options_check(const xft_generator_options *options, xft
     return XFT_OK;
 }
 
+static xft_status count_generator(const xft_model *model, const xft_generator_options *options, xft_room *count) {
+    xft_generator *counted = calloc(1, sizeof *counted);
+    XFT_FAIL_IF(!counted, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a generator");
+    counted->options = *options;
+    const xft_status status = xft_generator_take(counted, &model->config, &model->weights, model->options.dtype, count);
+    xft_generator_destroy(counted);
+    return status;
+}
+
 xft_status xft_generator_create(xft_model *model, const xft_generator_options *options, xft_generator **generator) {
     XFT_NEED(model, options, generator);
     *generator = NULL;
@@ -125,9 +133,9 @@ xft_status xft_generator_create(xft_model *model, const xft_generator_options *o
     XFT_FAIL_IF(!g, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a generator");
     g->model = model;
     g->options = checked;
-    xft_plan plan;
-    xft_status status = xft_plan_generation(&model->config, model->options.dtype, &checked, model->device, &plan);
-    if (status == XFT_OK) status = xft_arena_create(model->device, "generation", plan.total - plan.weights, &g->arena);
+    xft_room count = {.device = model->device};
+    xft_status status = count_generator(model, &checked, &count);
+    if (status == XFT_OK) status = xft_room_arena(&count, model->device, "generation", &g->arena);
     xft_room room = {.device = model->device, .arena = g->arena};
     if (status == XFT_OK) status = xft_generator_take(g, &model->config, &model->weights, model->options.dtype, &room);
     if (status == XFT_OK && !xft_rope_per_token(&model->config)) status = upload_table(g, NULL, 0);

@@ -51,7 +51,7 @@ static xft_status build(xft_model *m) {
         xft_weights_take(&count, &m->config, &m->parameters, m->options.dtype, m->options.dtype, NULL, &m->weights);
     xft_weights_free(&m->weights);
     XFT_TRY(status);
-    XFT_TRY(xft_arena_create(m->device, "weights", xft_room_total(&count), &m->arena));
+    XFT_TRY(xft_room_arena(&count, m->device, "weights", &m->arena));
     xft_room room = {.device = m->device, .arena = m->arena};
     XFT_TRY(xft_weights_take(&room, &m->config, &m->parameters, m->options.dtype, m->options.dtype, NULL, &m->weights));
     XFT_TRY(name_tensors(m));

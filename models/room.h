@@ -17,12 +17,18 @@ typedef enum xft_room_kind {
 } xft_room_kind;
 
 typedef struct xft_room {
-    const xft_device *device;       /* for alignment; NULL: 512 bytes */
+    const xft_device *device;       /* for alignment and the largest allocation; NULL: 512 bytes, no largest */
     xft_arena *arena;               /* NULL: count only */
     xft_room_kind kind;             /* of what is taken next */
     uint64_t bytes[XFT_ROOM_KINDS]; /* taken so far */
+    uint64_t buffers[512];          /* bytes of the buffers that hold them, each as large as what is in it */
+    uint32_t buffer_count;
     xft_status status;
 } xft_room;
+
+/* An arena with room for exactly what was counted, taken in the same order: no buffer has space that none of it fits.
+ */
+xft_status xft_room_arena(const xft_room *counted, xft_device *device, const char *name, xft_arena **arena);
 
 /* Bytes of all kinds. */
 uint64_t xft_room_total(const xft_room *room);

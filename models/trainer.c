@@ -3,7 +3,6 @@
 
 #include "callbacks.h"
 #include "error.h"
-#include "xft/plan.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -154,26 +153,36 @@ static xft_status record_update(xft_trainer *t) {
 
 /* ---- Life ---- */
 
+/* What the trainer takes beside the model. */
+static xft_status count_trainer(const xft_trainer *t, xft_room *count) {
+    const xft_model *m = t->model;
+    xft_trainer *counted = calloc(1, sizeof *counted);
+    XFT_FAIL_IF(!counted, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a trainer");
+    counted->options = t->options;
+    const xft_status status =
+        xft_trainer_take(counted, &m->config, &m->parameters, &m->weights, m->options.dtype, count);
+    xft_trainer_destroy(counted);
+    return status;
+}
+
 /* Refuses with numbers what the device has no memory for, and names what would take less. */
-static xft_status check_budget(const xft_trainer *t, uint64_t *needed) {
+static xft_status check_budget(const xft_trainer *t, const xft_room *count) {
     const xft_model *m = t->model;
     const xft_train_options *o = &t->options;
+    const uint64_t needed = xft_room_total(count), *b = count->bytes;
     uint64_t total, available;
     bool told;
-    xft_plan p;
-    XFT_TRY(xft_plan_training(&m->config, m->options.dtype, o, m->device, &p));
     XFT_TRY(xft_device_memory(m->device, &total, &available, &told));
-    /* the plan's weights: without coefficients that are not trained here, with the merged weights of the merge stage */
-    *needed = p.total - (o->merge ? xft_model_bytes(m) : p.weights);
-    if (*needed <= available) return XFT_OK;
+    if (needed <= available) return XFT_OK;
     return xft_fail(
         XFT_ERROR_OUT_OF_DEVICE_MEMORY,
         "training takes %.2f GiB beside the weights (gradients %.2f, optimizer %.2f, activations %.2f, scratch "
         "%.2f); %s has %.2f GiB left. Less is taken by%s%s%s a smaller micro-batch (now %u tokens)%s",
-        *needed / 0x1p30, p.gradients / 0x1p30, p.optimizer / 0x1p30, p.activations / 0x1p30, p.scratch / 0x1p30,
-        xft_device_get_info(m->device)->id, available / 0x1p30, o->recompute ? "" : " recomputation,",
-        o->optimizer == XFT_ADAMW ? " Adafactor," : "", o->precision == XFT_PRECISION_STOCHASTIC ? "" : " bf16,",
-        o->tokens, m->config.num_experts ? ", fewer experts" : "");
+        needed / 0x1p30, b[XFT_ROOM_GRADIENTS] / 0x1p30, b[XFT_ROOM_OPTIMIZER] / 0x1p30,
+        b[XFT_ROOM_ACTIVATIONS] / 0x1p30, b[XFT_ROOM_SCRATCH] / 0x1p30, xft_device_get_info(m->device)->id,
+        available / 0x1p30, o->recompute ? "" : " recomputation,", o->optimizer == XFT_ADAMW ? " Adafactor," : "",
+        o->precision == XFT_PRECISION_STOCHASTIC ? "" : " bf16,", o->tokens,
+        m->config.num_experts ? ", fewer experts" : "");
 }
 
 static xft_status start(xft_trainer *t) {
@@ -195,9 +204,10 @@ xft_status xft_trainer_create(xft_model *model, const xft_train_options *options
     t->model = model;
     t->options = *options;
     xft_status status = xft_train_options_check(&t->options, model->options.dtype, model->options.mixing);
-    uint64_t needed = 0;
-    if (status == XFT_OK) status = check_budget(t, &needed);
-    if (status == XFT_OK) status = xft_arena_create(model->device, "training", needed, &t->arena);
+    xft_room count = {.device = model->device};
+    if (status == XFT_OK) status = count_trainer(t, &count);
+    if (status == XFT_OK) status = check_budget(t, &count);
+    if (status == XFT_OK) status = xft_room_arena(&count, model->device, "training", &t->arena);
     xft_room room = {.device = model->device, .arena = t->arena};
     if (status == XFT_OK)
         status = xft_trainer_take(t, &model->config, &model->parameters, &model->weights, model->options.dtype, &room);

@@ -256,9 +256,27 @@ static xft_status add_chunk(xft_arena *a, uint64_t size) {
     return XFT_OK;
 }
 
+static bool separates(const xft_arena *a) {
+    return a->device->options.debug & XFT_DEBUG_SEPARATE_BUFFERS;
+}
+
+xft_status xft_arena_reserve(xft_arena *a, uint64_t bytes) {
+    XFT_FAIL_IF(!a, XFT_ERROR_INVALID_ARGUMENT, "xft_arena_reserve: arena is NULL");
+    const uint64_t most = a->device->info.max_allocation_bytes;
+    uint64_t held = 0;
+    for (uint32_t i = 0; i < a->chunk_count; i++) held += a->chunks[i]->buffer.size;
+    XFT_FAIL_IF(!bytes || bytes > most, XFT_ERROR_INVALID_ARGUMENT,
+                "xft_arena_reserve: bytes is %llu; one allocation on %s holds 1 to %llu", (unsigned long long)bytes,
+                a->device->info.id, (unsigned long long)most);
+    XFT_FAIL_IF(a->limit && (held > a->limit || bytes > a->limit - held), XFT_ERROR_OUT_OF_DEVICE_MEMORY,
+                "xft_arena_reserve: %llu bytes beside %llu; arena %s is limited to %llu", (unsigned long long)bytes,
+                (unsigned long long)held, a->name, (unsigned long long)a->limit);
+    return separates(a) ? XFT_OK : add_chunk(a, bytes);
+}
+
 /* Finds room for `bytes`: in the current buffer, a later one that a release left empty, or a new one. */
 static xft_status find_room(xft_arena *a, uint64_t bytes, struct chunk **room) {
-    bool separate = a->device->options.debug & XFT_DEBUG_SEPARATE_BUFFERS;
+    bool separate = separates(a);
     for (; a->current < a->chunk_count; a->current++) {
         struct chunk *c = a->chunks[a->current];
         if (c->used == 0) c->start = a->used;

@@ -101,6 +101,10 @@ Test(device, open) {
     xft_device_close(NULL);
 }
 
+static void hold(void *user) {
+    (void)user;
+}
+
 Test(device, wrong_arguments) {
     xft_device *device = (xft_device *)1;
     REFUSES(xft_device_open("auto", NULL, NULL), XFT_ERROR_INVALID_ARGUMENT, "device");
@@ -113,6 +117,10 @@ Test(device, wrong_arguments) {
     REFUSES(xft_device_adopt_vulkan(&vulkan, NULL, NULL), XFT_ERROR_INVALID_ARGUMENT, "device");
     REFUSES(xft_device_adopt_vulkan(NULL, NULL, &device), XFT_ERROR_INVALID_ARGUMENT, "objects");
     REFUSES(xft_device_adopt_vulkan(&vulkan, NULL, &device), XFT_ERROR_INVALID_ARGUMENT, "instance");
+    vulkan = (xft_vulkan_objects){&device, &device, &device, &device, 0, NULL, NULL, hold, NULL, NULL};
+    REFUSES(xft_device_adopt_vulkan(&vulkan, NULL, &device), XFT_ERROR_INVALID_ARGUMENT, "unlock_queue");
+    REFUSES(xft_device_open("auto", &(xft_device_options){.subgroup_size = 7}, &device), XFT_ERROR_UNSUPPORTED,
+            "subgroup_size");
     xft_opencl_objects opencl = {0};
     REFUSES(xft_device_adopt_opencl(&opencl, NULL, NULL), XFT_ERROR_INVALID_ARGUMENT, "device");
     REFUSES(xft_device_adopt_opencl(NULL, NULL, &device), XFT_ERROR_INVALID_ARGUMENT, "objects");
@@ -276,6 +284,28 @@ Test(arena, limit_mark_release) {
     cr_expect_eq(xft_arena_used(arena), 0);
     xft_arena_release(NULL, 0);
     cr_expect_eq(xft_arena_mark(NULL), 0);
+    fixture_close(device, arena, NULL);
+}
+
+Test(arena, reserved_buffers_are_filled_in_order) {
+    xft_device *device = fixture_open(NULL);
+    xft_arena *arena;
+    xft_device_counters before, after;
+    uint64_t one = xft_tensor_footprint(device, XFT_F32, 2, (const uint32_t[]){16, 16});
+    xft_device_get_counters(device, &before);
+    OK(xft_arena_create(device, "five of them", 5 * one, &arena));
+    OK(xft_arena_reserve(arena, 2 * one));
+    OK(xft_arena_reserve(arena, 3 * one));
+    REFUSES(xft_arena_reserve(arena, one), XFT_ERROR_OUT_OF_DEVICE_MEMORY, "five of them");
+    REFUSES(xft_arena_reserve(arena, 0), XFT_ERROR_INVALID_ARGUMENT, "bytes");
+    for (int round = 0; round < 2; round++) {
+        xft_tensor t[5];
+        for (int i = 0; i < 5; i++) t[i] = fixture_tensor(arena, 16, 16, (float)i, 0);
+        cr_expect(t[0].buffer == t[1].buffer && t[1].buffer != t[2].buffer && t[2].buffer == t[4].buffer);
+        xft_arena_release(arena, 0);
+    }
+    xft_device_get_counters(device, &after);
+    cr_expect_eq(after.buffer_bytes - before.buffer_bytes, 5 * one);
     fixture_close(device, arena, NULL);
 }
 

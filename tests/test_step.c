@@ -4,6 +4,7 @@
 #include "fixture.h"
 #include "small_model.h"
 #include "stream.h"
+#include "xft/plan.h"
 
 #include <stdlib.h>
 
@@ -17,7 +18,10 @@ typedef struct step {
 static step make_step(test_driver_settings settings, bool merge, xft_optimizer optimizer, xft_dtype dtype) {
     step s = {0};
     test_driver = settings;
-    OK(test_device_open(&(xft_device_options){.debug = XFT_DEBUG_HAZARDS, .cache_dir = ""}, &s.device));
+    /* without a limit of submits nothing need be timed, in arenas that a small allocation_limit does not allow */
+    const double budget = settings.allocation_limit ? -1 : 0;
+    OK(test_device_open(&(xft_device_options){.debug = XFT_DEBUG_HAZARDS, .cache_dir = "", .submit_budget_ms = budget},
+                        &s.device));
     const xft_config config = small_moe(merge ? XFT_FAMILY_LLAMA : XFT_FAMILY_STABLELM, 4, 3, XFT_GATE_XFT, true);
     OK(xft_model_create(s.device, &config, &(xft_model_options){.dtype = dtype, .mixing = merge}, &s.model));
     OK(xft_model_init(s.model, 5));
@@ -92,4 +96,41 @@ Test(step, any_order_that_barriers_allow_gives_the_same_bits) {
         }
         free(expected);
     }
+}
+
+/* ---- Several buffers ---- */
+
+Test(step, buffers_of_a_small_allocation_take_what_is_planned) {
+    for (int merge = 0; merge < 2; merge++) {
+        step s = make_step((test_driver_settings){0}, merge, XFT_ADAMW, XFT_F32);
+        const xft_train_options options = s.trainer->options;
+        xft_plan whole, packed;
+        OK(xft_plan_training(&s.model->config, XFT_F32, &options, s.device, &whole));
+        const uint64_t held = s.device->counters.buffer_bytes;
+        const uint32_t buffers = s.device->counters.buffers;
+        close_step(&s);
+        for (uint64_t limit = 16384; limit <= 65536; limit *= 2) {
+            s = make_step((test_driver_settings){.allocation_limit = limit}, merge, XFT_ADAMW, XFT_F32);
+            OK(xft_plan_training(&s.model->config, XFT_F32, &options, s.device, &packed));
+            cr_expect_eq(packed.total, whole.total);
+            cr_expect_eq(s.device->counters.buffer_bytes, held, "%u bytes in buffers of at most %u; %u in large ones",
+                         (uint32_t)s.device->counters.buffer_bytes, (uint32_t)limit, (uint32_t)held);
+            cr_expect_gt(s.device->counters.buffers, buffers);
+            close_step(&s);
+        }
+    }
+}
+
+Test(step, a_tensor_larger_than_an_allocation_is_refused_before_anything_is_taken) {
+    test_driver = (test_driver_settings){.allocation_limit = 4096};
+    xft_device *device;
+    xft_model *model;
+    xft_plan plan;
+    OK(test_device_open(&(xft_device_options){.cache_dir = ""}, &device));
+    const xft_config config = small_moe(XFT_FAMILY_LLAMA, 4, 3, XFT_GATE_XFT, true);
+    REFUSES(xft_model_create(device, &config, NULL, &model), XFT_ERROR_OUT_OF_DEVICE_MEMORY, "holds at most 4096");
+    REFUSES(xft_plan_generation(&config, XFT_F32, &(xft_generator_options){.batch = 1, .capacity = 8}, device, &plan),
+            XFT_ERROR_OUT_OF_DEVICE_MEMORY, "holds at most 4096");
+    cr_expect_eq(test_counts.buffers, 0);
+    fixture_close(device, NULL, NULL);
 }

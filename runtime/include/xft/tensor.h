@@ -47,9 +47,15 @@ XFT_API xft_status xft_tensor_reshape(const xft_tensor *tensor, uint32_t rank, c
 
 typedef struct xft_arena xft_arena;
 
-/* Memory for tensors, taken from the driver in buffers of at most max_allocation_bytes as they are needed, `bytes` in
- * all at the most (0: no limit of its own). Allocation only goes up; xft_arena_release goes back to a mark. */
+/* Memory for tensors, `bytes` of them in all at the most (0: no limit of its own), taken from the driver in buffers of
+ * at most max_allocation_bytes as they are needed. Where one buffer is not enough, the end of a buffer that the next
+ * tensor does not fit stays unused and is taken on top of `bytes`, unless the buffers were reserved to measure.
+ * Allocation only goes up; xft_arena_release goes back to a mark. */
 XFT_API xft_status xft_arena_create(xft_device *device, const char *name, uint64_t bytes, xft_arena **arena);
+
+/* Takes one buffer of `bytes` from the driver now. Reserved buffers are filled in their order, each until a tensor does
+ * not fit what is left of it. With XFT_DEBUG_SEPARATE_BUFFERS nothing is reserved. */
+XFT_API xft_status xft_arena_reserve(xft_arena *arena, uint64_t bytes);
 
 /* Frees the memory of every tensor of the arena. NULL is accepted. */
 XFT_API void xft_arena_destroy(xft_arena *arena);
