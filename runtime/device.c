@@ -108,6 +108,10 @@ xft_status xft_device_open_with(const xft_driver *driver, const xft_open_request
         status = driver->open(&own, device);
         opened = status == XFT_OK;
     }
+    const uint32_t subgroup = device->options.subgroup_size;
+    if (status == XFT_OK && subgroup && device->info.subgroup_size != subgroup)
+        status = xft_fail(XFT_ERROR_UNSUPPORTED, "options.subgroup_size is %u; this device cannot be told to use that",
+                          subgroup);
     if (status == XFT_OK) status = xft_choices_load(device, device->options.choices);
     /* Strings of the caller are not kept. */
     device->options.cache_dir = device->options.choices = NULL;

@@ -194,7 +194,8 @@ xft_status xft_stream_finish(xft_stream *s) {
     s->has_program = true;
     s->device->counters.programs++;
     s->phase = XFT_FINISHED;
-    if (s->device->options.debug & XFT_DEBUG_HAZARDS) return xft_stream_check_hazards(s, UINT32_MAX, NULL);
+    if (s->device->options.debug & XFT_DEBUG_HAZARDS)
+        return xft_stream_stick(s, xft_stream_check_hazards(s, UINT32_MAX, NULL));
     return XFT_OK;
 }
 

@@ -212,6 +212,8 @@ static xft_status open_own(vk_device *vk, const xft_open_request *request) {
 }
 
 static xft_status adopt(vk_device *vk, const xft_vulkan_objects *objects) {
+    XFT_FAIL_IF(!objects->lock_queue != !objects->unlock_queue, XFT_ERROR_INVALID_ARGUMENT,
+                "objects.lock_queue and objects.unlock_queue: one is NULL and the other is not");
     vk->adopted = true;
     vk->lock_queue = objects->lock_queue;
     vk->unlock_queue = objects->unlock_queue;

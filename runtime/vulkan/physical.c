@@ -216,6 +216,7 @@ static xft_device_class class_of(VkPhysicalDeviceType type) {
     case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
         return XFT_CLASS_DISCRETE;
     case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: /* some GPU behind a virtual machine: before any CPU */
         return XFT_CLASS_INTEGRATED;
     case VK_PHYSICAL_DEVICE_TYPE_CPU:
         return XFT_CLASS_CPU;

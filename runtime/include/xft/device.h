@@ -77,7 +77,7 @@ typedef struct xft_device_options {
     double submit_budget_ms; /* work of one submit; 0: 200 on GPUs, no limit on CPU devices; negative: no limit */
     const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/xftgpu or ~/.cache/xftgpu; "": no cache on disk */
     const char *choices;     /* text from xft_device_choices of an earlier run: same kernels, same bits; or NULL */
-    uint32_t subgroup_size;  /* 0: the device's own */
+    uint32_t subgroup_size;  /* refused where the device cannot be told; 0: the device's own */
 } xft_device_options;
 
 /* Opens a device. name: an id ("vulkan:0", "opencl:1"), an API ("vulkan"), part of a name (case does not matter), or
@@ -133,7 +133,7 @@ typedef struct xft_vulkan_objects {
     uint32_t queue_family;
     void *get_instance_proc_addr;   /* PFN_vkGetInstanceProcAddr; NULL: the system's loader */
     const char *const *enabled;     /* NULL-terminated names of the extensions and features that are enabled */
-    void (*lock_queue)(void *user); /* called around every use of the queue; may be NULL */
+    void (*lock_queue)(void *user); /* both called around every use of the queue, or both NULL */
     void (*unlock_queue)(void *user);
     void *user;
 } xft_vulkan_objects;
