@@ -72,7 +72,7 @@ ids=$(python ids base "$text") || { echo "FAILED   no ids from transformers"; ex
 check "the dense model answers" answer
 check "logits of the dense model" logits base
 check "transformers: the same logits of the dense model" python hf base base.f32 $ids
-check "xft upcycle (E=4, K=2)" "$xft" upcycle --model base --output moe --experts 4 --top-k 2 --device "$device"
+check "xft upcycle (E=4, K=2)" "$xft" upcycle --no-resume --model base --output moe --experts 4 --top-k 2 --device "$device"
 check "logits of the MoE" logits moe
 check "the freshly upcycled model gives the same logits (1e-3)" python logits base.f32 moe.f32 1e-3
 check "loss before" json before.json eval --model moe --eval-data eval.jsonl "${common[@]:0:2}" --length "$length" \
