@@ -24,6 +24,27 @@ void fixture_close(xft_device *device, xft_arena *arena, xft_stream *stream) {
     xft_device_close(device);
 }
 
+char folder[100];
+
+void fixture_begin(void) {
+    snprintf(folder, sizeof folder, "%s/xft-test-XXXXXX", P_tmpdir);
+    cr_assert(mkdtemp(folder), "%s", folder);
+}
+
+void fixture_end(void) {
+    char command[220];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    cr_expect_eq(system(command), 0);
+}
+
+const char *path_of(const char *name) {
+    static char paths[16][600];
+    static unsigned next;
+    char *path = paths[next++ % 16];
+    snprintf(path, sizeof *paths, "%s/%s", folder, name);
+    return path;
+}
+
 static void empty_folder(const char *path) {
     DIR *dir = opendir(path);
     struct dirent *entry;

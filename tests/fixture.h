@@ -1,4 +1,4 @@
-/* What the suites of the runtime share: the device under test and the way a refusal is expected. */
+/* What the suites share: the device under test, a folder for a test, and the way a refusal is expected. */
 #ifndef XFT_TESTS_FIXTURE_H
 #define XFT_TESTS_FIXTURE_H
 
@@ -12,6 +12,14 @@ xft_device *fixture_open(const xft_device_options *options);
 
 /* Destroys arena and stream (NULL is accepted), shows that the device's counters of live objects are zero, closes. */
 void fixture_close(xft_device *device, xft_arena *arena, xft_stream *stream);
+
+/* The folder of the test that runs: made by fixture_begin, removed with all that is in it by fixture_end. */
+extern char folder[100];
+void fixture_begin(void);
+void fixture_end(void);
+
+/* "folder/name"; the last few results stay valid. */
+const char *path_of(const char *name);
 
 /* A folder that is empty now; the same path for the same name in one process. */
 const char *fixture_folder(const char *name);

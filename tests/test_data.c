@@ -2,38 +2,22 @@
  * of tests/oracle_tokenizer. Needs no device. */
 #include "xft/data.h"
 
-#include <criterion/criterion.h>
+#include "fixture.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <zlib.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s", xft_error())
-
-static char folder[100];
 static xft_tokenizer *tokenizer;
 
-static void make_folder(void) {
-    snprintf(folder, sizeof folder, "%s/xft-data-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
-}
-static void remove_folder(void) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
+static void end(void) {
     xft_tokenizer_free(tokenizer);
     tokenizer = NULL;
+    fixture_end();
 }
-TestSuite(data, .init = make_folder, .fini = remove_folder, .timeout = 120);
-
-static const char *path_of(const char *name) {
-    static char path[4][300];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(path[next], sizeof *path, "%s/%s", folder, name);
-    return path[next];
-}
+TestSuite(data, .init = fixture_begin, .fini = end, .timeout = 120);
 
 static const char *write_bytes(const char *name, const void *text, size_t bytes) {
     const char *path = path_of(name);

@@ -2,10 +2,10 @@
  * try, pass@k. Needs Python 3; samples need a device (XFT_TEST_DEVICE). */
 #include "xft/score.h"
 
+#include "fixture.h"
 #include "small_model.h"
 #include "xft/train.h"
 
-#include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
@@ -20,32 +20,17 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s", xft_error())
-#define OWN      XFT_TESTS_DIR "/problems/own.jsonl"
+#define OWN XFT_TESTS_DIR "/problems/own.jsonl"
 
-static char folder[100], temporary[120];
+static char temporary[300];
 
-static void make_folder(void) {
-    snprintf(folder, sizeof folder, "%s/xft-eval-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
+static void begin(void) {
+    fixture_begin();
     snprintf(temporary, sizeof temporary, "%s/tmp", folder);
     cr_assert_eq(mkdir(temporary, 0777), 0);
     setenv("TMPDIR", temporary, 1);
 }
-static void remove_folder(void) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
-}
-TestSuite(eval, .init = make_folder, .fini = remove_folder, .timeout = 300);
-
-static const char *path_of(const char *name) {
-    static char path[4][300];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(path[next], sizeof *path, "%s/%s", folder, name);
-    return path[next];
-}
+TestSuite(eval, .init = begin, .fini = fixture_end, .timeout = 300);
 
 static const char *write_text(const char *name, const char *text) {
     const char *path = path_of(name);

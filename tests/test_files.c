@@ -1,11 +1,11 @@
 /* Suite `files`: safetensors, config.json and checkpoint folders: what is read comes back, what is broken is refused
  * with place and reason, and no half file is left. Needs no device but for checkpoints (XFT_TEST_DEVICE). */
+#include "fixture.h"
 #include "small_model.h"
 
 #include "xft/checkpoint.h"
 #include "xft/safetensors.h"
 
-#include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,28 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s", xft_error())
-
-static char folder[100];
-
-static void make_folder(void) {
-    snprintf(folder, sizeof folder, "%s/xft-files-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
-}
-static void remove_folder(void) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
-}
-TestSuite(files, .init = make_folder, .fini = remove_folder, .timeout = 120);
-
-static const char *path_of(const char *name) {
-    static char path[4][300];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(path[next], sizeof *path, "%s/%s", folder, name);
-    return path[next];
-}
+TestSuite(files, .init = fixture_begin, .fini = fixture_end, .timeout = 120);
 
 static void write_file(const char *name, const void *data, size_t bytes) {
     FILE *f = fopen(path_of(name), "wb");

@@ -1,12 +1,12 @@
 /* Suite `pipeline`, inspection: its numbers against direct computation on the model; what a folder made from another
  * one takes along. */
+#include "fixture.h"
 #include "small_model.h"
 
 #include "xft/checkpoint.h"
 #include "xft/inspect.h"
 #include "xft/safetensors.h"
 
-#include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,32 +14,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s", xft_error())
-
-static char folder[100];
 static xft_device *device;
 
 static void setup(void) {
-    const char *name = getenv("XFT_TEST_DEVICE");
-    snprintf(folder, sizeof folder, "%s/xft-inspect-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
-    OK(xft_device_open(name ? name : "opencl", NULL, &device));
+    fixture_begin();
+    device = fixture_open(NULL);
 }
 static void cleanup(void) {
-    char command[200];
-    xft_device_close(device);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
+    fixture_close(device, NULL, NULL);
+    fixture_end();
 }
 TestSuite(inspect, .init = setup, .fini = cleanup, .timeout = 120);
-
-static const char *path_of(const char *name) {
-    static char path[4][300];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(path[next], sizeof *path, "%s/%s", folder, name);
-    return path[next];
-}
 
 static char *text_of(const char *path) {
     FILE *f = fopen(path, "rb");

@@ -1,4 +1,5 @@
 /* Suite `pipeline`: the whole of XFT on a tiny model, stopped everywhere, changed everywhere. On XFT_TEST_DEVICE. */
+#include "fixture.h"
 #include "small_model.h"
 #include "small_run.h"
 
@@ -6,7 +7,6 @@
 #include "xft/pipeline.h"
 #include "xft/safetensors.h"
 
-#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
@@ -21,40 +21,26 @@
 #include <time.h>
 #include <unistd.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s: %s", #call, xft_error())
-
-static char folder[200];
 static xft_device *device;
 
 static void setup(void) {
-    const char *name = getenv("XFT_TEST_DEVICE");
-    snprintf(folder, sizeof folder, "%s/xft-pipeline-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
-    OK(xft_device_open(name ? name : "opencl", NULL, &device));
+    fixture_begin();
+    device = fixture_open(NULL);
     OK(small_run_make(device, folder));
 }
 static void cleanup(void) {
-    char command[300];
-    xft_device_counters alive;
-    xft_device_get_counters(device, &alive);
-    cr_expect_eq(alive.buffers, 0, "%llu buffers are alive", (unsigned long long)alive.buffers);
-    xft_device_close(device);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
+    fixture_close(device, NULL, NULL);
+    fixture_end();
 }
 TestSuite(pipeline, .init = setup, .fini = cleanup, .timeout = 300);
 
-static const char *at(const char *name) {
-    return small_run_path(folder, name);
-}
-
 static bool there(const char *name) {
-    return access(at(name), F_OK) == 0;
+    return access(path_of(name), F_OK) == 0;
 }
 
 static json_t *json_of(const char *name) {
     json_error_t error;
-    json_t *o = json_load_file(at(name), 0, &error);
+    json_t *o = json_load_file(path_of(name), 0, &error);
     cr_assert(o, "%s: %s", name, error.text);
     return o;
 }
@@ -72,7 +58,8 @@ static xft_settings *settings_for(const char *output) {
              "model: %s\noutput: %s\ndevice: %s\ndata: [%s]\neval_data: [%s]\n"
              "length: 24\nbatch: 6\nmicro_batch: 4\nmax_steps: 6\nlr: 3e-3\nsave_every: 2\neval_every: 3\n"
              "upcycle: {experts: 4, top_k: 2}\nmerge: {lr: 0.1, max_steps: 6}\n",
-             at("dense"), at(output), xft_device_get_info(device)->id, at("data.jsonl"), at("eval.jsonl"));
+             path_of("dense"), path_of(output), xft_device_get_info(device)->id, path_of("data.jsonl"),
+             path_of("eval.jsonl"));
     OK(xft_settings_create(&settings));
     OK(xft_settings_parse(settings, yaml, strlen(yaml), "test.yaml"));
     return settings;
@@ -122,8 +109,8 @@ static const char nothing[] = "sft upcycled moe merged uniform eval/base eval/sf
 
 static void expect_same_file(const char *a, const char *b, const char *name) {
     char command[1500], first[700], second[700];
-    snprintf(first, sizeof first, "%s/%s", at(a), name);
-    snprintf(second, sizeof second, "%s/%s", at(b), name);
+    snprintf(first, sizeof first, "%s/%s", path_of(a), name);
+    snprintf(second, sizeof second, "%s/%s", path_of(b), name);
     snprintf(command, sizeof command, "cmp %s %s", first, second);
     cr_expect_eq(system(command), 0, "%s and %s differ in %s", a, b, name);
 }
@@ -132,8 +119,8 @@ static void expect_same_file(const char *a, const char *b, const char *name) {
 static void expect_same_layout(const char *a, const char *b) {
     char path[2][700];
     xft_safetensors *x, *y;
-    snprintf(path[0], sizeof *path, "%s/model.safetensors", at(a));
-    snprintf(path[1], sizeof *path, "%s/model.safetensors", at(b));
+    snprintf(path[0], sizeof *path, "%s/model.safetensors", path_of(a));
+    snprintf(path[1], sizeof *path, "%s/model.safetensors", path_of(b));
     OK(xft_safetensors_open(path[0], &x));
     OK(xft_safetensors_open(path[1], &y));
     cr_expect_eq(xft_safetensors_count(x), xft_safetensors_count(y));
@@ -150,8 +137,8 @@ static void expect_same_layout(const char *a, const char *b) {
 /* What is trained in f32 is stored in the format of the base. */
 static void store_base_as_bf16(void) {
     xft_model *model;
-    OK(xft_checkpoint_load(device, at("dense"), NULL, &model));
-    OK(xft_checkpoint_save(model, at("dense"), &(xft_save_options){.dtype = XFT_BF16}));
+    OK(xft_checkpoint_load(device, path_of("dense"), NULL, &model));
+    OK(xft_checkpoint_save(model, path_of("dense"), &(xft_save_options){.dtype = XFT_BF16}));
     xft_model_destroy(model);
 }
 
@@ -207,13 +194,13 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
     cr_expect(strstr(xft_error(), "nowhere.gz") && !*s.text, "%s: %s", s.text, xft_error());
     cr_expect(!there("out/sft.part") && there("out/report.html"));
     /* a lost output is made again, with the same bits: what depends on it stays */
-    cr_assert_eq(unlink(at("out/upcycled/model.safetensors")), 0);
+    cr_assert_eq(unlink(path_of("out/upcycled/model.safetensors")), 0);
     OK(run(settings, &s));
     cr_expect_str_eq(s.text,
                      "sft upcycled+ moe merged uniform eval/base eval/sft eval/moe eval/uniform eval/merged report+ "
                      "");
     /* other evaluation data */
-    FILE *f = fopen(at("eval.jsonl"), "a");
+    FILE *f = fopen(path_of("eval.jsonl"), "a");
     cr_assert(f && fputs("{\"prompt\":\"a\",\"completion\":\"bcd\"}\n", f) >= 0 && !fclose(f));
     OK(run(settings, &s));
     cr_expect_str_eq(s.text, "sft upcycled moe merged+ uniform+ eval/base+ eval/sft+ eval/moe+ eval/uniform+ "
@@ -225,7 +212,8 @@ Test(pipeline, whole_then_nothing_then_what_changed) {
 /* No half-written file of a killed process. */
 static void expect_nothing_left(const char *output) {
     char command[700];
-    snprintf(command, sizeof command, "find %s | grep -E '[.](tmp|old)-|/model[.](new|moving)|[.]part$'", at(output));
+    snprintf(command, sizeof command, "find %s | grep -E '[.](tmp|old)-|/model[.](new|moving)|[.]part$'",
+             path_of(output));
     cr_expect_neq(system(command), 0);
 }
 
@@ -255,7 +243,7 @@ Test(pipeline, stopped_in_every_stage) {
         stops++;
         char command[900]; /* as if it had been killed */
         snprintf(command, sizeof command,
-                 "for p in %s/*.part; do [ ! -d $p ] || mkdir -p $p/model.tmp-1 || exit 1; done", at("parts"));
+                 "for p in %s/*.part; do [ ! -d $p ] || mkdir -p $p/model.tmp-1 || exit 1; done", path_of("parts"));
         cr_assert_eq(system(command), 0);
     }
     cr_expect(stops >= 3, "%u stops", stops);
@@ -275,7 +263,7 @@ static int run_command(const char *config, double ms) {
     pid_t child = fork();
     cr_assert(child >= 0);
     if (child == 0) {
-        if (!freopen(at("command.log"), "w", stdout) || !freopen(at("command.log"), "w", stderr)) _exit(9);
+        if (!freopen(path_of("command.log"), "w", stdout) || !freopen(path_of("command.log"), "w", stderr)) _exit(9);
         execl(XFT_COMMAND, "xft", "run", config, (char *)NULL);
         _exit(9);
     }
@@ -293,7 +281,7 @@ static const char *write_yaml(const char *output) {
     char name[100];
     xft_settings_destroy(settings_for(output));
     snprintf(name, sizeof name, "%s.yaml", output);
-    const char *path = at(name);
+    const char *path = path_of(name);
     FILE *f = fopen(path, "w");
     cr_assert(f && fputs(yaml, f) >= 0 && !fclose(f));
     return path;
@@ -338,7 +326,7 @@ __attribute__((format(printf, 1, 2))) static double output_of(const char *format
 }
 
 static double size_of(const char *name) {
-    return output_of("find %s -type f -printf '%%s\\n' | awk '{n += $1} END {print n}'", at(name));
+    return output_of("find %s -type f -printf '%%s\\n' | awk '{n += $1} END {print n}'", path_of(name));
 }
 
 /* Bytes that `xft WHAT` says it needs on a disk that is all but full; 0 when it goes through. */
@@ -353,7 +341,7 @@ static double needed(const char *what) {
 static void expect_estimate(const xft_settings *settings, xft_stage stage, const char *from, const char *to,
                             double (*written)(const char *name)) {
     xft_stage_needs needs;
-    xft_stage_options o = {.model = at(from), .output = at(to), .device = device};
+    xft_stage_options o = {.model = path_of(from), .output = path_of(to), .device = device};
     OK(xft_stage_plan(settings, stage, &o, &needs));
     OK(xft_stage_run(settings, stage, &o, NULL));
     double told = (double)needs.disk - 0x1p20, is = written(to);
@@ -377,7 +365,7 @@ Test(pipeline, disk_that_is_needed) {
     expect_estimate(settings, XFT_STAGE_UPCYCLE, "dense", "wide", size_of);
     /* a run that is not to leave checkpoints leaves one when it is stopped */
     xft_stage_needs often, once;
-    xft_stage_options o = {.model = at("up"), .device = device};
+    xft_stage_options o = {.model = path_of("up"), .device = device};
     OK(xft_stage_plan(settings, XFT_STAGE_TUNE, &o, &often));
     OK(xft_settings_set(settings, "save_every", "0"));
     OK(xft_stage_plan(settings, XFT_STAGE_TUNE, &o, &once));
@@ -403,11 +391,11 @@ Test(pipeline, disk_in_use) {
     cr_expect_eq(needed(what), 0);
 
     /* the same of one stage */
-    snprintf(what, sizeof what, "train --config %s --model %s --output %s", config, at("moe"), at("tuned"));
+    snprintf(what, sizeof what, "train --config %s --model %s --output %s", config, path_of("moe"), path_of("tuned"));
     before = needed(what);
     cr_expect_gt(before, 4e5);
     xft_stage_options o = {
-        .model = at("moe"), .output = at("tuned"), .device = device, .user = &s, .event = tell_event};
+        .model = path_of("moe"), .output = path_of("tuned"), .device = device, .user = &s, .event = tell_event};
     s = (story){.stop_at = 5};
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_TUNE, &o, NULL), XFT_ERROR_CANCELLED);
     cr_expect_float_eq(before - needed(what), size_of("tuned/checkpoints"), 1.1e5);
@@ -425,7 +413,7 @@ Test(pipeline, earlier_output_stays) {
     OK(run(settings, &s));
     cr_expect_str_eq(s.text, "sft+ report+ ");
     char command[900];
-    snprintf(command, sizeof command, "cp -r %s %s", at("out/sft"), at("before"));
+    snprintf(command, sizeof command, "cp -r %s %s", path_of("out/sft"), path_of("before"));
     cr_assert_eq(system(command), 0);
     OK(xft_settings_set(settings, "sft.lr", "1e-3"));
     cr_expect(there("out/report.html"));
@@ -439,7 +427,8 @@ Test(pipeline, earlier_output_stays) {
     OK(run(settings, &s));
     cr_expect_str_eq(s.text, "sft+ report+ ");
     cr_expect_str_eq(s.reason, "goes on");
-    snprintf(command, sizeof command, "cmp -s %s/model.safetensors %s/model.safetensors", at("before"), at("out/sft"));
+    snprintf(command, sizeof command, "cmp -s %s/model.safetensors %s/model.safetensors", path_of("before"),
+             path_of("out/sft"));
     cr_expect_neq(system(command), 0);
     xft_settings_destroy(settings);
 }
@@ -447,7 +436,7 @@ Test(pipeline, earlier_output_stays) {
 /* What would fail after hours fails before the first. */
 Test(pipeline, refused_at_once) {
     char moe[300];
-    snprintf(moe, sizeof moe, "%s/moe", folder); /* at() forgets it */
+    snprintf(moe, sizeof moe, "%s/moe", folder); /* path_of() forgets it */
     const struct {
         const char *key, *value, *reason;
     } wrong[] = {
@@ -471,7 +460,7 @@ Test(pipeline, refused_at_once) {
     }
     /* one pipeline in a folder at a time */
     xft_settings *settings = settings_for("never");
-    int fd = open(at("never"), O_RDONLY | O_DIRECTORY);
+    int fd = open(path_of("never"), O_RDONLY | O_DIRECTORY);
     cr_assert(fd >= 0 && flock(fd, LOCK_EX) == 0);
     cr_expect_eq(xft_pipeline_run(settings, NULL), XFT_ERROR_IO);
     cr_expect(strstr(xft_error(), "another pipeline"), "%s", xft_error());
@@ -491,9 +480,9 @@ Test(pipeline, problems_without_tests) {
     xft_model *model;
     c.max_positions = 1024;
     OK(small_model(device, &c, XFT_F32, 7, &model));
-    OK(xft_checkpoint_save(model, at("long"), &(xft_save_options){.carry = at("dense")}));
+    OK(xft_checkpoint_save(model, path_of("long"), &(xft_save_options){.carry = path_of("dense")}));
     xft_model_destroy(model);
-    FILE *f = fopen(at("mbpp.jsonl"), "w");
+    FILE *f = fopen(path_of("mbpp.jsonl"), "w");
     cr_assert(
         f &&
         fputs(
@@ -506,9 +495,10 @@ Test(pipeline, problems_without_tests) {
     xft_callbacks callbacks = {.user = warning, .log = keep_text};
     xft_settings *settings = settings_for("moe-made");
     xft_stage_result r;
-    OK(xft_settings_set(settings, "problems", at("mbpp.jsonl")));
+    OK(xft_settings_set(settings, "problems", path_of("mbpp.jsonl")));
     OK(xft_settings_set(settings, "max_new_tokens", "4"));
-    xft_stage_options o = {.model = at("long"), .output = at("scores"), .device = device, .callbacks = &callbacks};
+    xft_stage_options o = {
+        .model = path_of("long"), .output = path_of("scores"), .device = device, .callbacks = &callbacks};
     OK(xft_stage_run(settings, XFT_STAGE_EVAL, &o, &r));
     cr_expect(strstr(warning, "without test"), "%s", warning);
     *warning = 0;
@@ -517,14 +507,14 @@ Test(pipeline, problems_without_tests) {
     json_t *scores = json_of("scores/eval.json");
     cr_expect(number(scores, "loss") > 0 && !json_object_get(scores, "pass@1"));
     json_decref(scores);
-    OK(xft_settings_set(settings, "model", at("long")));
+    OK(xft_settings_set(settings, "model", path_of("long")));
     OK(xft_settings_set(settings, "stages", "eval"));
     OK(xft_pipeline_run(settings, &(xft_pipeline_options){.device = device, .callbacks = &callbacks}));
     cr_expect(strstr(warning, "without test") && there("moe-made/eval/base/samples.jsonl"), "%s", warning);
     xft_settings_destroy(settings);
     /* samples that nobody could find are refused before the model is loaded */
     OK(xft_settings_create(&settings));
-    OK(xft_settings_set(settings, "problems", at("mbpp.jsonl")));
+    OK(xft_settings_set(settings, "problems", path_of("mbpp.jsonl")));
     o.output = NULL;
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_EVAL, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
     cr_expect(strstr(xft_error(), "set output"), "%s", xft_error());
@@ -535,9 +525,9 @@ Test(pipeline, problems_without_tests) {
 Test(pipeline, merges_are_measured) {
     xft_settings *settings = settings_for("moe-made"), *training;
     xft_stage_result r;
-    xft_stage_options o = {.model = at("moe"), .output = at("one"), .device = device, .uniform = true};
+    xft_stage_options o = {.model = path_of("moe"), .output = path_of("one"), .device = device, .uniform = true};
     OK(xft_settings_create(&training));
-    OK(xft_settings_set(training, "data", at("data.jsonl")));
+    OK(xft_settings_set(training, "data", path_of("data.jsonl")));
     OK(xft_settings_set(training, "length", "24"));
     OK(xft_settings_set(training, "max_steps", "3"));
     OK(xft_stage_run(training, XFT_STAGE_MERGE, &o, &r));
@@ -545,13 +535,13 @@ Test(pipeline, merges_are_measured) {
     json_t *merge = json_of("one/merge.json");
     cr_expect_str_eq(json_string_value(json_object_get(merge, "measured_on")), "training data");
     json_decref(merge);
-    o.output = at("two");
+    o.output = path_of("two");
     OK(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r));
     merge = json_of("two/merge.json");
     cr_expect_str_eq(json_string_value(json_object_get(merge, "measured_on")), "evaluation data");
     json_decref(merge);
     /* learned; an older summary beside a run that begins anew is not taken for its own */
-    o = (xft_stage_options){.model = at("moe"), .output = at("three"), .device = device};
+    o = (xft_stage_options){.model = path_of("moe"), .output = path_of("three"), .device = device};
     OK(xft_stage_run(training, XFT_STAGE_MERGE, &o, &r));
     cr_expect(isfinite(r.loss_mixed) && isfinite(r.loss_uniform));
     cr_expect(there("three/merge.json"));
@@ -571,7 +561,7 @@ Test(pipeline, packed_and_official) {
     OK(xft_settings_set(settings, "compat", "official"));
     OK(xft_settings_set(settings, "packing", "yes"));
     xft_stage_result r;
-    xft_stage_options o = {.model = at("moe"), .output = at("packed"), .device = device};
+    xft_stage_options o = {.model = path_of("moe"), .output = path_of("packed"), .device = device};
     OK(xft_stage_run(settings, XFT_STAGE_TUNE, &o, &r));
     cr_expect(r.run.steps == 6 && isfinite(r.run.loss) && isfinite(r.loss));
     xft_settings_destroy(settings);
@@ -582,23 +572,24 @@ Test(pipeline, single_stages) {
     xft_stage_result r;
     OK(xft_stage_run(settings, XFT_STAGE_UPCYCLE, &(xft_stage_options){.device = device}, &r));
     cr_expect(there("moe-made/base_config.json"));
-    xft_stage_options o = {.model = at("moe-made"), .output = at("given"), .device = device};
+    xft_stage_options o = {.model = path_of("moe-made"), .output = path_of("given"), .device = device};
     OK(xft_settings_set(settings, "merge_kind", "given"));
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
-    FILE *f = fopen(at("alpha.json"), "w");
+    FILE *f = fopen(path_of("alpha.json"), "w");
     cr_assert(f && fputs("[[0.5, 0.25, 0.25], [1, 0, 0]]", f) >= 0 && !fclose(f));
-    OK(xft_settings_set(settings, "coefficients", at("alpha.json")));
+    OK(xft_settings_set(settings, "coefficients", path_of("alpha.json")));
     OK(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r));
     cr_expect_float_eq(r.most_moved, 2.0 / 3, 1e-6);
     /* experts are equal: every mixture is the base */
     expect_same_layout("dense", "given");
     cr_expect_float_eq(r.loss_mixed, r.loss_shared, 1e-6);
     xft_stage_result base;
-    OK(xft_stage_run(settings, XFT_STAGE_EVAL, &(xft_stage_options){.device = device, .output = at("scores")}, &base));
+    OK(xft_stage_run(settings, XFT_STAGE_EVAL, &(xft_stage_options){.device = device, .output = path_of("scores")},
+                     &base));
     cr_expect_float_eq(r.loss_mixed, base.loss, 1e-6);
     cr_expect_float_eq(base.perplexity, exp(base.loss), 1e-9);
     cr_expect(there("scores/eval.json"));
-    f = fopen(at("alpha.json"), "w");
+    f = fopen(path_of("alpha.json"), "w");
     cr_assert(f && fputs("[[0.5, -0.25, 0.25], [1, 0, 0]]", f) >= 0 && !fclose(f));
     /* a model is not overwritten unasked */
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
@@ -607,10 +598,10 @@ Test(pipeline, single_stages) {
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_FORMAT);
     cr_expect(strstr(xft_error(), "alpha.json: layer 0, coefficient 1"), "%s", xft_error());
     /* wrong kinds of model */
-    o.model = at("dense");
+    o.model = path_of("dense");
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_TUNE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
-    o.output = at("dense");
+    o.output = path_of("dense");
     cr_expect_eq(xft_stage_run(settings, XFT_STAGE_UPCYCLE, &o, &r), XFT_ERROR_INVALID_ARGUMENT);
     cr_expect(strstr(xft_error(), "own folder"), "%s", xft_error());
     xft_settings_destroy(settings);

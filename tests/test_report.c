@@ -2,7 +2,8 @@
  * `chromium`. */
 #include "xft/report.h"
 
-#include <criterion/criterion.h>
+#include "fixture.h"
+
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,29 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s", xft_error())
 enum { STEPS = 60, LAYERS = 3, EXPERTS = 5, PAGE = 8 << 20 };
 
-static char folder[100];
-
-static void make_folder(void) {
-    snprintf(folder, sizeof folder, "%s/xft-report-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
-}
-static void remove_folder(void) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
-}
-TestSuite(report, .init = make_folder, .fini = remove_folder, .timeout = 300);
-
-static const char *path_of(const char *name) {
-    static char path[4][300];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(path[next], sizeof *path, "%s/%s", folder, name);
-    return path[next];
-}
+TestSuite(report, .init = fixture_begin, .fini = fixture_end, .timeout = 300);
 
 static FILE *open_file(const char *name) {
     FILE *f = fopen(path_of(name), "w");

@@ -1,10 +1,10 @@
 /* Suite `run`: training runs in folders. On the device XFT_TEST_DEVICE. */
+#include "fixture.h"
 #include "small_model.h"
 #include "small_run.h"
 
 #include "xft/checkpoint.h"
 
-#include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,32 +13,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define OK(call) cr_assert_eq(call, XFT_OK, "%s: %s", #call, xft_error())
-
-static char folder[200];
 static xft_device *device;
 
 static void begin(void) {
-    snprintf(folder, sizeof folder, "%s/xft-run-XXXXXX", P_tmpdir);
-    cr_assert(mkdtemp(folder));
-    OK(xft_device_open(getenv("XFT_TEST_DEVICE") ? getenv("XFT_TEST_DEVICE") : "auto", NULL, &device));
+    fixture_begin();
+    device = fixture_open(NULL);
     OK(small_run_make(device, folder));
 }
-
 static void end(void) {
-    char command[300];
-    xft_device_counters alive;
-    xft_device_get_counters(device, &alive);
-    cr_expect_eq(alive.buffers, 0, "%llu buffers are alive", (unsigned long long)alive.buffers);
-    xft_device_close(device);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
+    fixture_close(device, NULL, NULL);
+    fixture_end();
 }
 TestSuite(run, .init = begin, .fini = end, .timeout = 300);
-
-static const char *at(const char *name) {
-    return small_run_path(folder, name);
-}
 
 static xft_run_options options_for(xft_run_stage stage, const char *output) {
     xft_run_options options = small_run_options(folder, stage, output);
@@ -50,8 +36,8 @@ static xft_run_options options_for(xft_run_stage stage, const char *output) {
 static void expect_same_model(const char *a, const char *b) {
     char command[600];
     snprintf(command, sizeof command,
-             "cmp %s/model.safetensors %s/model.safetensors && cmp %s/config.json %s/config.json", at(a), at(b), at(a),
-             at(b));
+             "cmp %s/model.safetensors %s/model.safetensors && cmp %s/config.json %s/config.json", path_of(a),
+             path_of(b), path_of(a), path_of(b));
     cr_expect_eq(system(command), 0, "%s and %s differ", a, b);
 }
 
@@ -65,7 +51,7 @@ static bool stop_event(void *user, const xft_run_event *event) {
 static json_t *read_log(const char *output) {
     char name[100], line[4000];
     snprintf(name, sizeof name, "%s/log.jsonl", output);
-    FILE *f = fopen(at(name), "r");
+    FILE *f = fopen(path_of(name), "r");
     cr_assert(f);
     json_t *lines = json_array();
     while (fgets(line, sizeof line, f)) {
@@ -96,7 +82,7 @@ static void resumes_exactly(xft_run_stage stage, xft_dtype dtype, xft_precision 
     cr_expect(whole.steps == 12 && !whole.was_done && whole.first_step == 0 && isfinite(whole.eval_loss));
     cr_expect(whole.memory && whole.memory <= whole.planned, "%llu bytes, the plan said %llu",
               (unsigned long long)whole.memory, (unsigned long long)whole.planned);
-    options.output = at("parts");
+    options.output = path_of("parts");
     options.event = stop_event;
     uint64_t reached = 0;
     for (stop_after = 4; stop_after < 12; stop_after += 4) {
@@ -140,7 +126,7 @@ Test(run, merge_resumes_exactly) {
 /* ---- Checkpoints ---- */
 
 static bool there(const char *name) {
-    return access(at(name), F_OK) == 0;
+    return access(path_of(name), F_OK) == 0;
 }
 
 Test(run, newest_and_best_stay) {
@@ -154,15 +140,15 @@ Test(run, newest_and_best_stay) {
     options.schedule = XFT_SCHEDULE_CONSTANT;
     OK(xft_run(&options, &result));
     char target[100] = "", expected[100], command[400];
-    cr_assert_gt(readlink(at("out/checkpoints/best"), target, sizeof target - 1), 0);
+    cr_assert_gt(readlink(path_of("out/checkpoints/best"), target, sizeof target - 1), 0);
     snprintf(expected, sizeof expected, "step-%08llu", (unsigned long long)result.best_step);
     cr_expect_str_eq(target, expected);
     xft_model *model;
-    OK(xft_checkpoint_load(device, at("out/checkpoints/best"), NULL, &model));
+    OK(xft_checkpoint_load(device, path_of("out/checkpoints/best"), NULL, &model));
     xft_model_destroy(model);
-    snprintf(command, sizeof command, "ls %s/checkpoints | grep -c step- >%s/count", at("out"), folder);
+    snprintf(command, sizeof command, "ls %s/checkpoints | grep -c step- >%s/count", path_of("out"), folder);
     cr_assert_eq(system(command), 0);
-    FILE *f = fopen(at("count"), "r");
+    FILE *f = fopen(path_of("count"), "r");
     int count = 0;
     cr_assert(f && fscanf(f, "%d", &count) == 1 && !fclose(f));
     cr_expect(count == 3 || count == 4, "%d checkpoints", count);
@@ -173,7 +159,7 @@ Test(run, newest_and_best_stay) {
         fmin(lowest, json_real_value(json_object_get(line, "loss")));
     cr_expect_lt(fabs(lowest - result.best_loss), 1e-6);
     json_decref(log);
-    snprintf(command, sizeof command, "cmp %s %s", at("out/tokenizer.json"), at("dense/tokenizer.json"));
+    snprintf(command, sizeof command, "cmp %s %s", path_of("out/tokenizer.json"), path_of("dense/tokenizer.json"));
     cr_expect_eq(system(command), 0);
 }
 
@@ -198,7 +184,7 @@ Test(run, a_wish_to_stop_leaves_a_checkpoint) {
     options.event = wish_at_start;
     options.save_every = 0;
     cr_expect_eq(xft_run(&options, &result), XFT_ERROR_CANCELLED);
-    OK(xft_run_find(at("out"), &state, &step));
+    OK(xft_run_find(path_of("out"), &state, &step));
     cr_expect(state == XFT_RUN_STOPPED && step == result.steps && step >= 2 && step < 12);
     wish = 0;
     options.event = NULL;
@@ -212,9 +198,9 @@ Test(run, a_wish_to_stop_leaves_a_checkpoint) {
     options = options_for(XFT_RUN_SFT, "whole");
     OK(xft_run(&options, NULL));
     expect_same_model("whole", "out");
-    OK(xft_run_find(at("out"), &state, &step));
+    OK(xft_run_find(path_of("out"), &state, &step));
     cr_expect(state == XFT_RUN_DONE && step == 12);
-    OK(xft_run_find(at("nothing"), &state, &step));
+    OK(xft_run_find(path_of("nothing"), &state, &step));
     cr_expect(state == XFT_RUN_NONE && step == 0);
 }
 
@@ -255,14 +241,14 @@ Test(run, what_a_resume_may_not_change_is_refused_by_name) {
     other.stage = XFT_RUN_MERGE;
     REFUSED(other, "stage \"tune\" (now \"merge\")");
     other = options;
-    const char *const data[] = {at("eval.jsonl")};
+    const char *const data[] = {path_of("eval.jsonl")};
     other.data = data;
     REFUSED(other, "other data");
     other = options;
-    other.model = at("moe2");
+    other.model = path_of("moe2");
     char command[600];
-    snprintf(command, sizeof command, "cp -r %s %s && echo '{}' >%s/generation_config.json", at("moe"), at("moe2"),
-             at("moe2"));
+    snprintf(command, sizeof command, "cp -r %s %s && echo '{}' >%s/generation_config.json", path_of("moe"),
+             path_of("moe2"), path_of("moe2"));
     cr_assert_eq(system(command), 0);
     REFUSED(other, "another model");
 
@@ -272,9 +258,9 @@ Test(run, what_a_resume_may_not_change_is_refused_by_name) {
     other.eval_every = 3;
     other.keep = 1;
     other.recompute = true;
-    snprintf(command, sizeof command, "mv %s %s", at("data.jsonl"), at("moved.jsonl"));
+    snprintf(command, sizeof command, "mv %s %s", path_of("data.jsonl"), path_of("moved.jsonl"));
     cr_assert_eq(system(command), 0);
-    const char *const moved[] = {at("moved.jsonl")};
+    const char *const moved[] = {path_of("moved.jsonl")};
     other.data = moved;
     OK(xft_run(&other, NULL));
     options = options_for(XFT_RUN_TUNE, "whole");
@@ -283,7 +269,7 @@ Test(run, what_a_resume_may_not_change_is_refused_by_name) {
     expect_same_model("whole", "out");
 
     /* a finished run stays, unless it is to begin anew */
-    options.output = at("out");
+    options.output = path_of("out");
     options.lr = 1e-3;
     REFUSED(options, "lr 0.003 (now 0.001)");
     options.restart = true;
@@ -294,7 +280,7 @@ Test(run, what_a_resume_may_not_change_is_refused_by_name) {
 
 Test(run, wrong_options_are_refused_before_anything_is_written) {
     xft_run_options options = options_for(XFT_RUN_SFT, "out"), other = options;
-    other.model = at("moe");
+    other.model = path_of("moe");
     REFUSED(other, "mixture of 4 experts", "stage sft");
     other = options;
     other.stage = XFT_RUN_MERGE;
@@ -303,10 +289,10 @@ Test(run, wrong_options_are_refused_before_anything_is_written) {
     other.length = 65;
     REFUSED(other, "length 65", "64 positions");
     other = options;
-    other.model = at("nowhere");
+    other.model = path_of("nowhere");
     REFUSED(other, "nowhere/config.json");
     other = options;
-    const char *const gone[] = {at("gone.jsonl")};
+    const char *const gone[] = {path_of("gone.jsonl")};
     other.data = gone;
     REFUSED(other, "gone.jsonl");
     other = options;
@@ -316,7 +302,7 @@ Test(run, wrong_options_are_refused_before_anything_is_written) {
     other.lr = NAN;
     REFUSED(other, "lr nan");
     other = options;
-    other.output = at("dense");
+    other.output = path_of("dense");
     REFUSED(other, "holds a model that no run made");
     other = options;
     other.output = "/proc/nowhere";
@@ -341,7 +327,7 @@ Test(run, steps_that_are_not_finite) {
     cr_expect_eq(xft_run(&options, &result), XFT_ERROR_FORMAT);
     cr_expect(strstr(xft_error(), "3 steps in a row"), "%s", xft_error());
     cr_expect_eq(result.skipped, 3);
-    OK(xft_run_find(at("out"), &state, &step));
+    OK(xft_run_find(path_of("out"), &state, &step));
     cr_expect(state == XFT_RUN_STOPPED && step == 1);
     json_t *log = read_log("out"), *last = json_array_get(log, json_array_size(log) - 1);
     cr_expect_str_eq(json_string_value(json_object_get(last, "event")), "failed");
@@ -349,7 +335,7 @@ Test(run, steps_that_are_not_finite) {
     xft_model *model;
     char name[100];
     snprintf(name, sizeof name, "out/checkpoints/step-%08llu", (unsigned long long)step);
-    OK(xft_checkpoint_load(device, at(name), NULL, &model));
+    OK(xft_checkpoint_load(device, path_of(name), NULL, &model));
     xft_model_destroy(model);
 }
 
@@ -383,7 +369,7 @@ Test(run, merge_learns_at_its_default_rate) {
     cr_expect_gt(moved, 0.05, "alpha moved by %g", moved);
     xft_config config;
     char *json;
-    OK(xft_checkpoint_config(at("merged"), &json, &config));
+    OK(xft_checkpoint_config(path_of("merged"), &json, &config));
     free(json);
     cr_expect_eq(config.num_experts, 0);
 }
@@ -436,7 +422,7 @@ static xft_run_options stopped_run(const char *output) {
     options.save_every = 6;
     stop_after = 6;
     cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
-    cr_assert(access(at("out/checkpoints/step-00000006"), F_OK) == 0);
+    cr_assert(access(path_of("out/checkpoints/step-00000006"), F_OK) == 0);
     options.event = NULL;
     options.callbacks = &listener;
     told[0] = 0;
@@ -445,7 +431,7 @@ static xft_run_options stopped_run(const char *output) {
 
 static void edit(const char *name, const char *script) {
     char command[700];
-    snprintf(command, sizeof command, "sed -i '%s' %s", script, at(name));
+    snprintf(command, sizeof command, "sed -i '%s' %s", script, path_of(name));
     cr_assert_eq(system(command), 0);
 }
 
@@ -456,12 +442,12 @@ Test(run, a_damaged_checkpoint_is_passed_over) {
     options = stopped_run("out");
     xft_run_state state;
     uint64_t step;
-    OK(xft_run_find(at("out"), &state, &step));
+    OK(xft_run_find(path_of("out"), &state, &step));
     static const char *const files[] = {"state.safetensors", "state.json", "model.safetensors", "config.json"};
     char name[200];
     if (step > 6) { /* the newest is cut short: the one before it serves */
         snprintf(name, sizeof name, "out/checkpoints/step-%08llu/%s", (unsigned long long)step, files[step % 4]);
-        OK(truncate(at(name), 20) ? XFT_ERROR_IO : XFT_OK);
+        OK(truncate(path_of(name), 20) ? XFT_ERROR_IO : XFT_OK);
     }
     OK(xft_run(&options, &result));
     cr_expect_eq(result.first_step, 6);
@@ -478,7 +464,7 @@ Test(run, done_but_the_model_is_gone) {
     OK(xft_run(&options, NULL));
     OK(xft_run(&options, &result));
     cr_expect(result.was_done);
-    cr_assert_eq(unlink(at("out/model.safetensors")), 0);
+    cr_assert_eq(unlink(path_of("out/model.safetensors")), 0);
     OK(xft_run(&options, &result));
     cr_expect(!result.was_done && result.first_step > 0);
     expect_same_model("whole", "out");
@@ -494,20 +480,20 @@ Test(run, a_damaged_checkpoint_is_set_aside) {
     xft_run_state state;
     uint64_t newest, step;
     char name[200];
-    OK(xft_run_find(at("out"), &state, &newest));
+    OK(xft_run_find(path_of("out"), &state, &newest));
     snprintf(name, sizeof name, "out/checkpoints/step-%08llu/model.safetensors", (unsigned long long)newest);
-    cr_assert_eq(truncate(at(name), 100), 0);
-    OK(xft_run_find(at("out"), &state, &step));
+    cr_assert_eq(truncate(path_of(name), 100), 0);
+    OK(xft_run_find(path_of("out"), &state, &step));
     cr_assert_lt(step, newest);
     options.keep = options.save_every = 1;
     stop_after = step + 1;
     cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
     uint64_t saved;
-    OK(xft_run_find(at("out"), &state, &saved));
+    OK(xft_run_find(path_of("out"), &state, &saved));
     cr_expect_gt(saved, step);
     snprintf(name, sizeof name,
              "ls %s | grep -qx step-%08llu.unreadable && ls %s | grep -cx 'step-[0-9]*' | grep -qx 1",
-             at("out/checkpoints"), (unsigned long long)newest, at("out/checkpoints"));
+             path_of("out/checkpoints"), (unsigned long long)newest, path_of("out/checkpoints"));
     cr_expect_eq(system(name), 0);
     options.event = NULL;
     OK(xft_run(&options, NULL));
@@ -518,7 +504,7 @@ Test(run, a_resume_takes_device_and_choices_of_the_checkpoint) {
     xft_run_state state;
     uint64_t step;
     char name[200];
-    OK(xft_run_find(at("out"), &state, &step));
+    OK(xft_run_find(path_of("out"), &state, &step));
     snprintf(name, sizeof name, "out/checkpoints/step-%08llu/state.json", (unsigned long long)step);
     options.opened = NULL;
     options.device = "auto";
