@@ -574,7 +574,8 @@ static xft_status finish(xft_run_job *job) {
     xft_model *dense = NULL;
     drop_trainer(job);
     xft_status status = XFT_OK;
-    if (job->o.stage == XFT_RUN_MERGE) status = xft_model_merge(job->model, XFT_MERGE_LEARNED, NULL, -1, &dense);
+    if (job->o.stage == XFT_RUN_MERGE)
+        status = xft_model_merge(job->model, XFT_MERGE_LEARNED, NULL, -1, &job->callbacks, &dense);
     xft_save_options options = xft_run_save_options(job);
     if (status == XFT_OK) status = xft_checkpoint_save(dense ? dense : job->model, job->o.output, &options);
     xft_model_destroy(dense);

@@ -141,11 +141,20 @@ static bool ends(const sampler *s, uint32_t row, uint32_t id) {
     return ended;
 }
 
+static bool goes_on(sampler *s) {
+    s->stopped = xft_progress(s->options->callbacks, "sampling", s->first, (uint64_t)s->count * s->samples);
+    return s->stopped == XFT_OK;
+}
+
+/* While prompts are read, the samples are what is told. */
+static bool read_on(void *user, const char *what, uint64_t done, uint64_t total) {
+    (void)what, (void)done, (void)total;
+    return goes_on(user);
+}
+
 static bool token(void *user, uint32_t row, uint32_t id) {
     sampler *s = user;
-    if (row == 0 || s->open == 1)
-        s->stopped = xft_progress(s->options->callbacks, "sampling", s->first, (uint64_t)s->count * s->samples);
-    if (s->stopped != XFT_OK) return false;
+    if ((row == 0 || s->open == 1) && !goes_on(s)) return false;
     s->came[row]++;
     if (s->used[row] != UINT32_MAX || !ends(s, row, id)) return true;
     s->used[row] = s->came[row];
@@ -196,12 +205,14 @@ static xft_status sample_batch(sampler *s, int fd, uint64_t done) {
         s->came[row] = 0;
         s->used[row] = UINT32_MAX;
     }
+    const xft_callbacks reading = {.user = s, .progress = read_on};
     xft_sampling sampling = {.new_tokens = s->new_tokens,
                              .temperature = s->options->temperature,
                              .top_p = s->options->top_p,
                              .seed = s->options->seed + s->first * 0x9e3779b97f4a7c15u,
                              .stop = s->stops,
-                             .stop_count = s->stop_count};
+                             .stop_count = s->stop_count,
+                             .callbacks = &reading};
     s->stopped = XFT_OK;
     xft_status status = prompts && sizes ? XFT_OK : xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for a batch");
     if (status == XFT_OK)

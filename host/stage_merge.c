@@ -172,7 +172,7 @@ static xft_status measure(const mixture *m, xft_model *dense, double *loss) {
 static xft_status measure_kind(const mixture *m, xft_merge_kind kind, double lambda, double *loss) {
     xft_model *dense;
     if (!m->set) return XFT_OK;
-    XFT_TRY(xft_model_merge(m->moe, kind, kind == XFT_MERGE_GIVEN ? m->a : NULL, lambda, &dense));
+    XFT_TRY(xft_model_merge(m->moe, kind, kind == XFT_MERGE_GIVEN ? m->a : NULL, lambda, &m->job->callbacks, &dense));
     xft_status status = measure(m, dense, loss);
     xft_model_destroy(dense);
     return status;
@@ -216,7 +216,7 @@ static xft_status write_summary(const mixture *m) {
 static xft_status save_mixed(const mixture *m) {
     xft_save_options options = xft_stage_save_options(m->job);
     xft_model *dense;
-    XFT_TRY(xft_model_merge(m->moe, XFT_MERGE_GIVEN, m->a, m->lambda, &dense));
+    XFT_TRY(xft_model_merge(m->moe, XFT_MERGE_GIVEN, m->a, m->lambda, &m->job->callbacks, &dense));
     xft_status status = xft_checkpoint_save(dense, m->job->o.output, &options);
     xft_model_destroy(dense);
     return status;

@@ -2,6 +2,7 @@
  * go from the sampler to the embedding on the device; the host reads them one token late. */
 #include "generator.h"
 
+#include "callbacks.h"
 #include "error.h"
 #include "model.h"
 #include "rope.h"
@@ -235,14 +236,16 @@ static xft_status collect(run *r, const xft_decoder *d, uint64_t ticket, uint32_
 static xft_status read_prompts(run *r, uint64_t *ticket) {
     uint32_t n = r->g->prompt.n, longest = 1;
     for (uint32_t b = 0; b < r->count; b++) longest = r->lengths[b] > longest ? r->lengths[b] : longest;
-    for (uint32_t left = (longest + n - 1) / n; left-- > 0;) {
+    const uint32_t chunks = (longest + n - 1) / n;
+    for (uint32_t left = chunks; left-- > 0;) {
+        XFT_TRY(xft_progress(r->sampling->callbacks, "reading prompts", chunks - 1 - left, chunks));
         for (uint32_t b = 0; b < r->count; b++) {
             uint32_t end = r->lengths[b] > left * n ? r->lengths[b] - left * n : 0;
             r->added[b] = end - r->past[b];
         }
         XFT_TRY(submit(r, &r->g->prompt, 0, ticket));
     }
-    return XFT_OK;
+    return xft_progress(r->sampling->callbacks, "reading prompts", chunks, chunks);
 }
 
 static xft_status generate(run *r) {

@@ -304,11 +304,12 @@ static xft_status mixing_of(const xft_model *moe, xft_merge_kind kind, const flo
     return XFT_OK;
 }
 
-static xft_status mix(const xft_model *moe, xft_merge_kind kind, const float *given, float lambda, xft_arena *arena,
-                      xft_stream *s, xft_model *dense) {
+static xft_status mix(const xft_model *moe, xft_merge_kind kind, const float *given, float lambda,
+                      const xft_callbacks *callbacks, xft_arena *arena, xft_stream *s, xft_model *dense) {
     uint32_t routed = xft_config_routed(&moe->config);
     copy_common(s, moe, dense);
     for (uint32_t l = 0; l < moe->config.num_layers; l++) {
+        XFT_TRY(xft_progress(callbacks, "merging", l, moe->config.num_layers));
         const xft_layer_weights *x = &moe->weights.layers[l], *y = &dense->weights.layers[l];
         xft_tensor a, alpha;
         float values[64];
@@ -320,12 +321,14 @@ static xft_status mix(const xft_model *moe, xft_merge_kind kind, const float *gi
         xft_mix(s, &x->gate, &alpha, lambda, &y->gate);
         xft_mix(s, &x->up, &alpha, lambda, &y->up);
         xft_mix(s, &x->down, &alpha, lambda, &y->down);
+        XFT_TRY(xft_stream_run(s));
+        XFT_TRY(xft_stream_reset(s));
     }
-    return xft_stream_run(s);
+    return xft_progress(callbacks, "merging", moe->config.num_layers, moe->config.num_layers);
 }
 
 xft_status xft_model_merge(const xft_model *moe, xft_merge_kind kind, const float *coefficients, double lambda,
-                           xft_model **dense) {
+                           const xft_callbacks *callbacks, xft_model **dense) {
     XFT_NEED(moe, dense);
     *dense = NULL;
     XFT_FAIL_IF(!moe->config.num_experts || moe->config.gate == XFT_GATE_VANILLA, XFT_ERROR_INVALID_ARGUMENT,
@@ -345,7 +348,7 @@ xft_status xft_model_merge(const xft_model *moe, xft_merge_kind kind, const floa
     XFT_TRY(xft_model_create(moe->device, &c, &o, &m));
     xft_status status = xft_arena_create(moe->device, "mixing", 0, &arena);
     if (status == XFT_OK) status = xft_stream_create(moe->device, &(xft_stream_options){.name = "mixing"}, &s);
-    if (status == XFT_OK) status = mix(moe, kind, coefficients, weight, arena, s, m);
+    if (status == XFT_OK) status = mix(moe, kind, coefficients, weight, callbacks, arena, s, m);
     xft_stream_destroy(s);
     xft_arena_destroy(arena);
     if (status != XFT_OK) {

@@ -219,7 +219,7 @@ xft_status oracle_run_model(oracle *o) {
     }
     if (status == XFT_OK) status = step_once(o, model, merge);
     /* and what is written as the merged model */
-    if (merge && status == XFT_OK) status = xft_model_merge(model, XFT_MERGE_LEARNED, NULL, -1, &dense);
+    if (merge && status == XFT_OK) status = xft_model_merge(model, XFT_MERGE_LEARNED, NULL, -1, NULL, &dense);
     if (merge && status == XFT_OK) status = oracle_batch_make(o, 0, &dense->config, false, &b);
     if (merge && status == XFT_OK) status = compare_evaluation(o, dense, &b, false);
     oracle_batch_free(&b);

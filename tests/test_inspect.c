@@ -224,7 +224,7 @@ Test(inspect, a_folder_like_another) {
     json_decref(root);
 
     OK(xft_checkpoint_load(device, path_of("moe"), &(xft_load_options){.mixing = true}, &moe));
-    OK(xft_model_merge(moe, XFT_MERGE_LEARNED, NULL, -1, &merged));
+    OK(xft_model_merge(moe, XFT_MERGE_LEARNED, NULL, -1, NULL, &merged));
     OK(xft_checkpoint_save(merged, path_of("merged"), &(xft_save_options){.carry = path_of("moe"), .like = true}));
     xft_model_destroy(merged);
     xft_model_destroy(moe);

@@ -331,6 +331,50 @@ Test(models, cached_logits_equal_the_full_forward) {
     }
 }
 
+/* ---- Cancelling ---- */
+
+typedef struct progress {
+    const char *what;
+    uint64_t calls, stop_at; /* done at which the caller wants to stop */
+} progress;
+
+static bool count_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    progress *p = user;
+    cr_expect(!strcmp(what, p->what) && done <= total && done == p->calls, "%s %llu", what, (unsigned long long)done);
+    p->calls++;
+    return done != p->stop_at;
+}
+
+Test(models, merging_and_reading_prompts_tell_progress_and_stop) {
+    xft_config c = small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true);
+    xft_model *moe;
+    small_data d;
+    small_data_make(&d, 1, 24, false, 3);
+    OK(small_model(device, &c, XFT_F32, 11, &moe));
+    for (int stops = 0; stops < 2; stops++) {
+        xft_model *dense;
+        progress p = {"merging", 0, stops ? 1 : UINT64_MAX};
+        xft_callbacks callbacks = {.user = &p, .progress = count_progress};
+        xft_status expected = stops ? XFT_ERROR_CANCELLED : XFT_OK;
+        cr_expect_eq(xft_model_merge(moe, XFT_MERGE_UNIFORM, NULL, -1, &callbacks, &dense), expected);
+        cr_expect_eq(p.calls, stops ? 2 : c.num_layers + 1);
+        cr_expect((dense == NULL) == (stops != 0));
+        xft_model_destroy(dense);
+        xft_generator *g;
+        OK(xft_generator_create(moe, &(xft_generator_options){.batch = 1, .capacity = 24, .chunk = 4}, &g));
+        p = (progress){"reading prompts", 0, stops ? 2 : UINT64_MAX};
+        uint32_t length = 18, ids[2], count;
+        xft_sampling sampling = {.new_tokens = 2, .callbacks = &callbacks};
+        cr_expect_eq(xft_generate(g, (const uint32_t *[]){d.ids}, &length, 1, &sampling, ids, &count, NULL, NULL),
+                     expected);
+        cr_expect_eq(p.calls, stops ? 3 : 5 + 1);
+        cr_expect_eq(count, stops ? 0 : 2);
+        xft_generator_destroy(g);
+    }
+    small_data_free(&d);
+    xft_model_destroy(moe);
+}
+
 /* ---- Memory ---- */
 
 /* What the driver was asked for: the plan, and staging slots. */

@@ -168,7 +168,8 @@ static xft_status answer_batch(job *j, uint32_t count) {
                                    .top_p = (float)j->values.top_p,
                                    .seed = j->values.seed + j->first,
                                    .stop = j->stops,
-                                   .stop_count = j->stop_count};
+                                   .stop_count = j->stop_count,
+                                   .callbacks = &console};
     uint32_t *out = calloc((size_t)count * sampling.new_tokens, sizeof *out);
     if (!out) return XFT_ERROR_OUT_OF_HOST_MEMORY;
     begin_answer(j, j->first);

@@ -15,8 +15,8 @@ typedef struct xft_callbacks {
     void *user;
     /* A line for a person, without line break; `text` lives until the callback returns. */
     void (*log)(void *user, xft_log_level level, const char *text);
-    /* `done` of `total` parts of `what` ("loading", "saving", "upcycling", "micro-batch"). false: stop; the call then
-     * returns XFT_ERROR_CANCELLED and has freed what it made. */
+    /* `done` of `total` parts of `what` ("loading", "saving", "upcycling", "merging", "micro-batch", "reading
+     * prompts"). false: stop; the call then returns XFT_ERROR_CANCELLED and has freed what it made. */
     bool (*progress)(void *user, const char *what, uint64_t done, uint64_t total);
 } xft_callbacks;
 

@@ -32,6 +32,7 @@ typedef struct xft_sampling {
     uint64_t seed;
     const uint32_t *stop; /* ids that end a sequence; they are returned as its last id */
     uint32_t stop_count;
+    const xft_callbacks *callbacks; /* progress by chunks of the longest prompt ("reading prompts"); or NULL */
 } xft_sampling;
 
 XFT_API xft_status xft_generator_create(xft_model *model, const xft_generator_options *options,

@@ -4,7 +4,7 @@
  *     XFT_TRY(xft_checkpoint_load(device, "smollm2", NULL, &base));        // checkpoint.h
  *     XFT_TRY(xft_model_upcycle(base, &(xft_upcycle_options){.num_experts = 8, .top_k = 6}, &moe));
  *     … train (train.h) …
- *     XFT_TRY(xft_model_merge(moe, XFT_MERGE_LEARNED, NULL, -1, &merged)); // a dense model again
+ *     XFT_TRY(xft_model_merge(moe, XFT_MERGE_LEARNED, NULL, -1, NULL, &merged)); // a dense model again
  *     xft_model_destroy(moe);
  *
  * Threads: a model belongs to the thread of its device.
@@ -88,9 +88,10 @@ typedef enum xft_merge_kind {
 } xft_merge_kind;
 
 /* A dense model of the base architecture: W = lambda W_0 + (1-lambda) sum_i alpha_i W_i. lambda < 0: the config's
- * shared_expert_weight. coefficients: XFT_MERGE_GIVEN, else NULL. Waits. */
+ * shared_expert_weight. coefficients: XFT_MERGE_GIVEN, else NULL. callbacks: progress by layers ("merging"); or NULL.
+ * Waits. */
 XFT_API xft_status xft_model_merge(const xft_model *moe, xft_merge_kind kind, const float *coefficients, double lambda,
-                                   xft_model **dense);
+                                   const xft_callbacks *callbacks, xft_model **dense);
 
 #ifdef __cplusplus
 }
