@@ -6,6 +6,8 @@
 #include "op_params.h"
 #include "xft/ops.h"
 
+#include <math.h>
+
 /* A dispatch to be recorded. tensors[i] is buffer i of the op's row (NULL where optional and absent). */
 typedef struct xft_dispatch {
     xft_op op;
@@ -30,7 +32,7 @@ xft_status xft_stream_state(const xft_stream *stream);
 /* Makes a failure of an op's own checks stick; returns `status`. */
 xft_status xft_stream_stick(xft_stream *stream, xft_status status);
 
-/* Checks one argument: not NULL, dtype among the set, rank, shape. `text` of shape entries with 0 means any.
+/* Checks one argument: not NULL, of this device, dtype among the set, as many rows and columns.
  *     XFT_ARG(stream, "rms_norm", x, XFT_DATA, 0, 0);
  * dtypes is a bit set of 1 << xft_dtype. rows, cols: 0 for any. */
 enum {
@@ -59,6 +61,10 @@ xft_status xft_check_apart(xft_stream *stream, const char *op, uint32_t outputs,
 /* Leaves the op when the stream already failed or the argument is wrong. */
 #define XFT_ARG(stream, op, tensor, dtypes, rows, cols)                                                                \
     XFT_TRY(xft_check_argument(stream, op, #tensor, tensor, dtypes, rows, cols))
+
+/* Refuses a number that is NaN or infinite. */
+#define XFT_FINITE(stream, op, number)                                                                                 \
+    XFT_OP_FAIL_IF(!isfinite(number), stream, "%s: " #number " is %g; expected a finite number", op, (double)(number))
 
 /* An op's own refusal: message "op: …", sticks to the stream. */
 #define XFT_OP_FAIL_IF(condition, stream, ...)                                                                         \

@@ -207,7 +207,10 @@ static const xft_adamw_config adamw_config = {0.9f, 0.999f, 1e-8f, 0.01f};
 
 /* g, step, state, t, used, w, master, m, v */
 static xft_status record_adamw(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    return xft_adamw(stream, &adamw_config, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], rounding_of(c), KEY);
+    xft_adamw_config config = adamw_config;
+    config.weight_decay = c->f[0];
+    config.eps = c->f[1];
+    return xft_adamw(stream, &config, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], rounding_of(c), KEY);
 }
 
 static void adamw_case(update_case u, case_visitor visit, void *user) {
@@ -241,6 +244,8 @@ static void adamw_case(update_case u, case_visitor visit, void *user) {
         .params = &p,
         .constants = constants});
     c.u[0] = u.kept;
+    c.f[0] = adamw_config.weight_decay;
+    c.f[1] = adamw_config.eps;
     c.record = record_adamw;
     double n = (double)case_elements(d.g);
     c.bytes = n * (xft_dtype_size(u.g) + 16 + 2 * xft_dtype_size(d.w->dtype) + (d.master ? 8 : 0));
@@ -290,8 +295,8 @@ static void statistics_case(update_case u, case_visitor visit, void *user) {
 
 /* g, rows, columns, scratch, step, state, t, used, w, master, r, c */
 static xft_status record_update(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    return xft_adafactor_update(stream, 0.01f, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11],
-                                rounding_of(c), KEY);
+    return xft_adafactor_update(stream, c->f[0], t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10],
+                                t[11], rounding_of(c), KEY);
 }
 
 /* One Adafactor update of every entry by the formulas of xft.md section 5, independent of the kernels' cut. */
@@ -378,6 +383,7 @@ static void adafactor_case(update_case u, case_visitor visit, void *user) {
                         .constants = constants});
     }
     c.u[0] = u.kept;
+    c.f[0] = 0.01f;
     c.record = record_update;
     double n = (double)case_elements(d.g);
     c.bytes = n * (2 * xft_dtype_size(u.g) + 2 * xft_dtype_size(d.w->dtype) + (d.master ? 8 : 0));

@@ -5,6 +5,7 @@
 #include "fixture.h"
 #include "op_case.h"
 
+#include <math.h>
 #include <stdio.h>
 
 typedef enum wrong { WRONG_NULL, WRONG_DEVICE, WRONG_DTYPE, WRONG_COLUMNS, WRONG_ROWS, WRONG_COUNT } wrong;
@@ -14,7 +15,7 @@ static const char *const wrong_names[] = {"NULL", "another device", "another dty
 typedef struct scene {
     xft_device *device, *other;
     xft_arena *arena, *other_arena;
-    uint32_t refused, accepted;
+    uint32_t refused, accepted, numbers;
 } scene;
 
 /* What an op cannot refuse: an argument that may be absent, or the one that says how many rows or columns there are. */
@@ -33,7 +34,7 @@ static bool is_free(const op_case *c, const case_buffer *b, wrong w) {
         {"rms_norm_backward", "dw", 1 << WRONG_NULL},
         {"rope", "table", 1 << WRONG_ROWS},
         {"swiglu_backward", "h", 1 << WRONG_NULL},
-        {"swiglu_backward", "weights", FREE_SHAPE},         /* looked up by source */
+        {"swiglu_backward", "weights", FREE_SHAPE},         /* looked up by source; too few: below */
         {"swiglu_backward", "offsets", 1 << WRONG_COLUMNS}, /* any number of experts */
         {"segments", "segments", 1 << WRONG_ROWS},
         {"expert_group", "used", 1 << WRONG_NULL},
@@ -92,6 +93,38 @@ static void try_wrong(scene *s, const op_case *c, const xft_tensor *const *right
     xft_stream_destroy(stream);
 }
 
+/* A number of the op (c->f: scale, eps, weight decay, …) is NaN or infinite. Memory may be filled with any. */
+static void try_wrong_numbers(scene *s, const op_case *c, const xft_tensor *const *right) {
+    static const float numbers[] = {NAN, INFINITY};
+    for (uint32_t i = 0; i < 2 * sizeof c->f / sizeof *c->f; i++) {
+        if (c->f[i / 2] == 0 || !strcmp(c->op, "fill")) continue;
+        op_case wrong = *c;
+        wrong.f[i / 2] = numbers[i % 2];
+        xft_stream *stream;
+        OK(xft_stream_create(s->device, NULL, &stream));
+        cr_expect_eq(wrong.record(stream, &wrong, right), XFT_ERROR_INVALID_ARGUMENT, "%s takes %g as its number %u",
+                     c->op, (double)numbers[i % 2], i / 2);
+        cr_expect(strstr(xft_error(), c->op), "%s: the message names no op: %s", c->op, xft_error());
+        xft_stream_destroy(stream);
+        s->numbers++;
+    }
+}
+
+/* Weights that are looked up by source: one entry is too few for several rows. */
+static void try_few_weights(scene *s, const op_case *c, const xft_tensor *const *right) {
+    if (strcmp(c->op, "swiglu_backward") || !right[1] || right[1]->shape[0] * right[1]->shape[1] == 1) return;
+    const xft_tensor *arguments[CASE_MAX_BUFFERS];
+    xft_tensor one = *right[1];
+    memcpy(arguments, right, sizeof arguments);
+    one.shape[0] = one.shape[1] = 1;
+    arguments[1] = &one;
+    xft_stream *stream;
+    OK(xft_stream_create(s->device, NULL, &stream));
+    cr_expect_eq(c->record(stream, c, arguments), XFT_ERROR_INVALID_ARGUMENT);
+    cr_expect(strstr(xft_error(), "swiglu_backward: weights is [1,1]"), "%s", xft_error());
+    xft_stream_destroy(stream);
+}
+
 static void visit(const op_case *c, void *user) {
     scene *s = user;
     xft_tensor tensors[CASE_MAX_BUFFERS];
@@ -104,6 +137,8 @@ static void visit(const op_case *c, void *user) {
         }
     for (uint32_t i = 0; i < c->count; i++)
         for (int w = 0; c->buffers[i].rank && w < WRONG_COUNT; w++) try_wrong(s, c, right, i, (wrong)w);
+    try_wrong_numbers(s, c, right);
+    try_few_weights(s, c, right);
     /* no stream at all */
     cr_expect_eq(c->record(NULL, c, right), XFT_ERROR_INVALID_ARGUMENT, "%s without a stream", c->op);
     xft_arena_release(s->arena, mark);
@@ -119,6 +154,7 @@ Test(arguments, every_op_refuses_wrong_tensors) {
     OK(xft_arena_create(s.other, "others", 0, &s.other_arena));
     for (uint32_t i = 0; i < case_family_count; i++) case_families[i](CASES_SMALL, NULL, visit, &s);
     cr_expect_gt(s.refused, 1000);
+    cr_expect_gt(s.numbers, 20);
     fixture_close(s.device, s.arena, NULL);
     fixture_close(s.other, s.other_arena, NULL);
 }

@@ -159,6 +159,7 @@ xft_status xft_attention(xft_stream *stream, const xft_tensor *q, const xft_tens
                          const xft_tensor *lse) {
     shape s;
     XFT_TRY(check_inputs(stream, "attention", q, k, v, segments, head_size, &s));
+    XFT_FINITE(stream, "attention", scale);
     XFT_ARG(stream, "attention", o, XFT_DATA, s.tokens, xft_cols(q));
     XFT_ARG(stream, "attention", lse, XFT_F32_ONLY, s.heads, s.tokens);
     const xft_attention_params params = {.tokens = s.tokens,
@@ -207,6 +208,7 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
     shape s;
     const char *op = "attention_backward";
     XFT_TRY(check_inputs(stream, op, q, k, v, segments, head_size, &s));
+    XFT_FINITE(stream, op, scale);
     XFT_ARG(stream, op, o, XFT_DATA, s.tokens, xft_cols(q));
     XFT_ARG(stream, op, do_, XFT_DATA, s.tokens, xft_cols(q));
     XFT_ARG(stream, op, lse, XFT_F32_ONLY, s.heads, s.tokens);
@@ -312,6 +314,7 @@ xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q, const x
     XFT_ARG(stream, op, q, XFT_DATA, 0, 0);
     const uint32_t rows = xft_rows(q);
     XFT_TRY(check_caches(stream, op, k_cache, v_cache, rows, 0));
+    XFT_FINITE(stream, op, scale);
     const uint32_t sequences = k_cache->shape[0], new_tokens = rows / sequences;
     XFT_ARG(stream, op, lengths, XFT_U32_ONLY, 1, sequences);
     XFT_ARG(stream, op, o, XFT_DATA, rows, xft_cols(q));

@@ -153,6 +153,7 @@ xft_status xft_reduce_sum(xft_stream *stream, const xft_tensor *x, const xft_ten
 
 xft_status xft_random_normal(xft_stream *stream, const xft_tensor *y, float std, uint64_t seed, uint32_t key) {
     XFT_ARG(stream, "random_normal", y, XFT_F32_ONLY, 0, 0);
+    XFT_FINITE(stream, "random_normal", std);
     xft_grid grid = xft_elementwise_grid(xft_stream_device(stream), &y, 1, true);
     xft_random_normal_params p = {grid.rows, grid.cols,  y->pitch, std, (uint32_t)seed, (uint32_t)(seed >> 32),
                                   key,       grid.groups};

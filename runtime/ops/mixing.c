@@ -22,7 +22,7 @@ static xft_status check_mixture(xft_stream *stream, const char *op, const xft_te
     XFT_OP_FAIL_IF(experts->rank != 3 || experts->shape[0] < 2, stream,
                    "%s: experts has rank %u and %u matrices; expected [E,N,K] with E from 2", op, experts->rank,
                    experts->shape[0]);
-    XFT_OP_FAIL_IF(!isfinite(lambda), stream, "%s: lambda is %g; expected a finite number", op, (double)lambda);
+    XFT_FINITE(stream, op, lambda);
     return xft_check_argument(stream, op, name, matrix, XFT_DATA, experts->shape[1], experts->shape[2]);
 }
 

@@ -1,6 +1,8 @@
 /* Embedding, norms, rotation, activation. */
 #include "grid.h"
 
+#include <math.h>
+
 xft_status xft_embedding(xft_stream *stream, const xft_tensor *ids, const xft_tensor *w, const xft_tensor *y) {
     XFT_ARG(stream, "embedding", y, XFT_DATA, 0, 0);
     XFT_ARG(stream, "embedding", ids, XFT_U32_ONLY, 1, xft_rows(y));
@@ -58,7 +60,8 @@ xft_status xft_rms_norm(xft_stream *stream, const xft_tensor *x, const xft_tenso
     XFT_ARG(stream, "rms_norm", w, XFT_F32_ONLY, 1, cols);
     XFT_ARG(stream, "rms_norm", y, XFT_DATA, rows, cols);
     XFT_ARG(stream, "rms_norm", rstd, XFT_F32_ONLY, 1, rows);
-    XFT_OP_FAIL_IF(!(eps >= 0), stream, "rms_norm: eps is %g, must not be negative", (double)eps);
+    XFT_OP_FAIL_IF(!(eps >= 0) || isinf(eps), stream, "rms_norm: eps is %g; expected a finite number, not negative",
+                   (double)eps);
     xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), rows, cols);
     xft_rms_norm_params p = {rows, cols, x->pitch, y->pitch, eps, grid.groups};
     xft_dispatch d = {.op = XFT_OP_rms_norm,
@@ -118,7 +121,8 @@ xft_status xft_layer_norm(xft_stream *stream, const xft_tensor *x, const xft_ten
     XFT_ARG(stream, "layer_norm", b, XFT_F32_ONLY, 1, cols);
     XFT_ARG(stream, "layer_norm", y, XFT_DATA, rows, cols);
     XFT_ARG(stream, "layer_norm", stats, XFT_F32_ONLY, rows, 2);
-    XFT_OP_FAIL_IF(!(eps >= 0), stream, "layer_norm: eps is %g, must not be negative", (double)eps);
+    XFT_OP_FAIL_IF(!(eps >= 0) || isinf(eps), stream, "layer_norm: eps is %g; expected a finite number, not negative",
+                   (double)eps);
     xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), rows, cols);
     xft_layer_norm_params p = {rows, cols, x->pitch, y->pitch, stats->pitch, eps, grid.groups};
     xft_dispatch d = {.op = XFT_OP_layer_norm,
@@ -236,6 +240,12 @@ xft_status xft_swiglu_backward(xft_stream *stream, const xft_tensor *dh, const x
         XFT_ARG(stream, "swiglu_backward", source, XFT_U32_ONLY, 1, rows);
         XFT_ARG(stream, "swiglu_backward", offsets, XFT_U32_ONLY, 1, 0);
         XFT_ARG(stream, "swiglu_backward", dots, XFT_F32_ONLY, 1, rows);
+        const uint64_t routed = (uint64_t)xft_rows(weights) * xft_cols(weights);
+        XFT_OP_FAIL_IF(routed < rows, stream,
+                       "swiglu_backward: weights is [%u,%u]; expected at least as many entries as g has rows, %u",
+                       xft_rows(weights), xft_cols(weights), rows);
+        XFT_OP_FAIL_IF(xft_cols(offsets) < 2, stream,
+                       "swiglu_backward: offsets has 1 entry; expected one more than experts");
     }
     xft_grid grid = xft_rowwise_grid(xft_stream_device(stream), rows, cols);
     xft_swiglu_backward_params p = {.rows = rows,

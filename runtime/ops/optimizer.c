@@ -94,6 +94,9 @@ xft_status xft_adamw(xft_stream *stream, const xft_adamw_config *config, const x
     XFT_OP_FAIL_IF(!(config->beta1 > 0 && config->beta1 < 1 && config->beta2 > 0 && config->beta2 < 1), stream,
                    "adamw: beta1 is %g and beta2 is %g; expected between 0 and 1", (double)config->beta1,
                    (double)config->beta2);
+    XFT_OP_FAIL_IF(!(config->eps >= 0) || isinf(config->eps), stream,
+                   "adamw: eps is %g; expected a finite number, not negative", (double)config->eps);
+    XFT_FINITE(stream, "adamw", config->weight_decay);
     XFT_TRY(check_update(stream, "adamw", g, step, state, t, used, w, master, rounding));
     stack s = stack_of(g);
     uint32_t rows = s.entries * s.rows;
@@ -187,6 +190,7 @@ xft_status xft_adafactor_update(xft_stream *stream, float weight_decay, const xf
                                 const xft_tensor *w, const xft_tensor *master, const xft_tensor *r, const xft_tensor *c,
                                 xft_rounding rounding, uint32_t key) {
     XFT_ARG(stream, "adafactor_update", g, XFT_DATA, 0, 0);
+    XFT_FINITE(stream, "adafactor_update", weight_decay);
     XFT_TRY(check_update(stream, "adafactor_update", g, step, state, t, used, w, master, rounding));
     XFT_TRY(check_scratch(stream, "adafactor_update", g, scratch));
     stack s = stack_of(g);
@@ -253,6 +257,7 @@ xft_status xft_adafactor_vector(xft_stream *stream, float weight_decay, const xf
                                 const xft_tensor *state, const xft_tensor *t, const xft_tensor *w,
                                 const xft_tensor *s) {
     XFT_ARG(stream, "adafactor_vector", g, XFT_F32_ONLY, 1, 0);
+    XFT_FINITE(stream, "adafactor_vector", weight_decay);
     uint32_t count = xft_cols(g);
     XFT_ARG(stream, "adafactor_vector", step, XFT_U32_ONLY, 1, STEP_WORDS);
     XFT_ARG(stream, "adafactor_vector", state, XFT_U32_ONLY, 1, STATE_WORDS);
