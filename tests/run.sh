@@ -182,6 +182,12 @@ adafactor_statistics adafactor_rows"
     covered
 }
 
+build_sanitized() { # what an earlier build left must not pass for this one
+    rm -f "$build/sanitized/tests/xft_faults"
+    cmake -S . -B "$build/sanitized" -G Ninja -DXFT_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug >"$logs/sanitized.log" 2>&1 &&
+        ninja -C "$build/sanitized" xft_faults >>"$logs/sanitized.log" 2>&1 || { tail -20 "$logs/sanitized.log"; return 1; }
+}
+
 # Everything that can fail fails once and for ever. Plain programs: Criterion's processes would hide leaks.
 suite_faults() {
     begin "failing allocations and lost devices"
@@ -191,8 +197,7 @@ suite_faults() {
     check "test driver under valgrind" valgrind -q --leak-check=full --show-leak-kinds=definite,indirect,possible \
         --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=9 "$build/tests/xft_faults" "" ||
         failures=$((failures + 1))
-    cmake -S . -B "$build/sanitized" -G Ninja -DXFT_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug >"$logs/sanitized.log" 2>&1 &&
-        ninja -C "$build/sanitized" xft_faults >>"$logs/sanitized.log" 2>&1
+    check "the build with sanitizers" build_sanitized || failures=$((failures + 1))
     check "test driver with sanitizers" "$build/sanitized/tests/xft_faults" "" || failures=$((failures + 1))
     check "every call of Vulkan (lavapipe)" env VK_ICD_FILENAMES=$icd/lvp_icd.$arch.json \
         "$build/tests/xft_vulkan_faults" || failures=$((failures + 1))
