@@ -306,5 +306,9 @@ void xft_vk_describe(const vk_loader *api, const vk_physical *p, xft_device_info
         snprintf(info->reason, sizeof info->reason, "none of its queues computes: choose another device");
     else if (info->memory_bytes == 0)
         snprintf(info->reason, sizeof info->reason, "it has no memory for buffers: choose another device");
+    else if (info->max_workgroup_size < 256)
+        snprintf(info->reason, sizeof info->reason,
+                 "its work-groups hold %u invocations, and kernels take 256: choose another device",
+                 info->max_workgroup_size);
     info->usable = !*info->reason;
 }
