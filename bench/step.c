@@ -29,6 +29,7 @@ typedef struct named_model {
     }
 static const named_model models[] = {
     {"tiny", LLAMA(64, 192, 2, 4, 2, 16, 512, 10000, true), 4, 2, 4, 64},
+    {"demo", LLAMA(256, 688, 4, 8, 8, 32, 1024, 10000, true), 4, 2, 8, 256},
     {"p1", LLAMA(576, 1536, 4, 9, 3, 64, 49152, 100000, true), 8, 6, 2, 256},
     {"smollm2-135m", LLAMA(576, 1536, 30, 9, 3, 64, 49152, 100000, true), 8, 6, 2, 256},
     {"deepseek-coder-1.3b", LLAMA(2048, 5504, 24, 16, 16, 128, 32256, 100000, false), 8, 6, 1, 1024},
