@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Short Python tasks: a filter, maps and a reduction over a list, a text or a number, composed at random.
 
-    tasks.py FOLDER [--seed 1] [--train 800] [--valid 100] [--test 250]
+    tasks.py FOLDER [--seed 1] [--train 1100] [--valid 100] [--test 250]
 
 writes FOLDER/train.jsonl and FOLDER/valid.jsonl (instruction, response), FOLDER/valid-problems.jsonl and
 FOLDER/test-problems.jsonl (the same with unit tests instead of a response). Settings are chosen on valid, test is scored.
@@ -325,7 +325,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder")
     p.add_argument("--seed", default="1")
-    for part, count in (("train", 800), ("valid", 100), ("test", 250)):
+    for part, count in (("train", 1100), ("valid", 100), ("test", 250)):
         p.add_argument("--" + part, type=int, default=count, help=f"number of tasks ({count})")
     a = p.parse_args()
     os.makedirs(a.folder, exist_ok=True)
