@@ -88,21 +88,19 @@ xft_status xft_plan_evaluation(const xft_config *config, xft_dtype dtype, uint32
     return status;
 }
 
-/* The largest micro-batch of one way of training that fits; false when not even one sequence does. */
-static bool largest_fit(const xft_config *config, xft_train_options options, uint32_t length, uint64_t bytes,
-                        xft_fit *fit) {
+/* The largest micro-batch of one way of training that fits; 0 when not even one sequence does. */
+static uint32_t largest_fit(const xft_config *config, xft_train_options options, uint32_t length, uint64_t bytes,
+                            xft_plan *plan) {
     const xft_dtype dtype = options.precision == XFT_PRECISION_F32 ? XFT_F32 : XFT_BF16;
-    bool found = false;
-    for (int recompute = 0; recompute < 2 && !found; recompute++)
-        for (uint32_t sequences = 1; sequences <= 64; sequences *= 2) {
-            xft_plan plan;
-            options.recompute = recompute;
-            options.sequences = sequences;
-            options.tokens = sequences * length;
-            if (xft_plan_training(config, dtype, &options, NULL, &plan) != XFT_OK || plan.total > bytes) break;
-            *fit = (xft_fit){config->num_experts, config->top_k, options.precision, recompute, sequences, plan};
-            found = true;
-        }
+    uint32_t found = 0;
+    for (uint32_t sequences = 1; sequences <= 64; sequences *= 2) {
+        xft_plan larger;
+        options.sequences = sequences;
+        options.tokens = sequences * length;
+        if (xft_plan_training(config, dtype, &options, NULL, &larger) != XFT_OK || larger.total > bytes) break;
+        *plan = larger;
+        found = sequences;
+    }
     return found;
 }
 
@@ -111,22 +109,37 @@ xft_status xft_plan_fit(const xft_config *dense, const xft_train_options *option
     XFT_NEED(dense, options, fits, count);
     XFT_FAIL_IF(!length || length > UINT32_MAX / 64, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_fit: length is %u", length);
     XFT_FAIL_IF(dense->num_experts, XFT_ERROR_INVALID_ARGUMENT, "xft_plan_fit: the model is a MoE already");
-    static const uint32_t experts[] = {16, 8, 4, 2};
-    static const xft_precision precisions[] = {XFT_PRECISION_F32, XFT_PRECISION_MASTER, XFT_PRECISION_STOCHASTIC};
-    uint32_t room = *count;
+    static const uint32_t experts[][2] = {{16, 12}, {16, 2}, {8, 6}, {8, 2}, {4, 3}, {4, 2}, {2, 2}};
+    static const struct {
+        xft_precision precision;
+        xft_dtype grad_dtype;
+    } types[] = {{XFT_PRECISION_F32, XFT_F32},
+                 {XFT_PRECISION_MASTER, XFT_F32},
+                 {XFT_PRECISION_MASTER, XFT_BF16},
+                 {XFT_PRECISION_STOCHASTIC, XFT_F32},
+                 {XFT_PRECISION_STOCHASTIC, XFT_BF16}};
+    const uint32_t room = *count;
     *count = 0;
-    for (uint32_t e = 0; e < 4; e++)
-        for (uint32_t p = 0; p < 3 && *count < room; p++) {
+    for (size_t e = 0; e < sizeof experts / sizeof *experts; e++)
+        for (size_t p = 0; p < sizeof types / sizeof *types; p++) {
             xft_config moe = *dense;
             xft_train_options o = *options;
-            moe.num_experts = experts[e];
-            moe.top_k = experts[e] > 2 ? experts[e] * 3 / 4 : 2;
+            moe.num_experts = experts[e][0];
+            moe.top_k = experts[e][1];
             moe.gate_mlp = moe.gate_noise = true;
             moe.noise_epsilon = moe.balance_weight = 1e-2f;
             moe.noise_scale = 1;
             moe.shared_expert_weight = 0.75f;
-            o.precision = precisions[p];
-            *count += largest_fit(&moe, o, length, bytes, &fits[*count]);
+            o.precision = types[p].precision;
+            o.grad_dtype = types[p].grad_dtype;
+            for (uint32_t recompute = 0, least = 0; recompute < 2 && *count < room; recompute++) {
+                xft_fit *fit = &fits[*count];
+                *fit = (xft_fit){moe.num_experts, moe.top_k, o.precision, o.grad_dtype, recompute, 0, {0}};
+                o.recompute = recompute;
+                fit->sequences = largest_fit(&moe, o, length, bytes, &fit->plan);
+                *count += fit->sequences > least;
+                least = fit->sequences;
+            }
         }
     return XFT_OK;
 }

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-enum { LENGTH = 1024, MEMORIES = 4, EXPERTS = 4, PRECISIONS = 3 };
+enum { LENGTH = 1024, MEMORIES = 4, PRECISIONS = 3 };
 
 #define LLAMA(H, I, L, heads, kv, V, tied)                                                                             \
     {                                                                                                                  \
@@ -28,13 +28,14 @@ static bool cell(const xft_config *config, uint64_t bytes, uint32_t experts, cha
     int at = 0;
     bool any = false;
     for (int p = 0; p < PRECISIONS; p++) {
-        const xft_train_options options = {.optimizer = XFT_ADAFACTOR,
-                                           .max_norm = 1,
-                                           .grad_dtype = p == XFT_PRECISION_STOCHASTIC ? XFT_BF16 : XFT_F32};
-        xft_fit fits[EXPERTS * PRECISIONS];
-        uint32_t count = EXPERTS * PRECISIONS, i = 0;
+        const xft_train_options options = {.optimizer = XFT_ADAFACTOR, .max_norm = 1};
+        const xft_dtype grad_dtype = p == XFT_PRECISION_STOCHASTIC ? XFT_BF16 : XFT_F32;
+        xft_fit fits[XFT_MOST_FITS];
+        uint32_t count = XFT_MOST_FITS, i = 0;
         if (xft_plan_fit(config, &options, LENGTH, bytes, fits, &count) != XFT_OK) return false;
-        while (i < count && !(fits[i].num_experts == experts && fits[i].precision == (xft_precision)p)) i++;
+        while (i < count && !(fits[i].num_experts == experts && fits[i].top_k == experts * 3 / 4 &&
+                              fits[i].precision == (xft_precision)p && fits[i].grad_dtype == grad_dtype))
+            i++;
         any |= i < count;
         at += i < count ? snprintf(text + at, size - (size_t)at, "%s%u%s", p ? " / " : "", fits[i].sequences,
                                    fits[i].recompute ? "\\*" : "")

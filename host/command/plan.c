@@ -77,33 +77,54 @@ static xft_status plan_stages(const call *call, xft_device *device, const xft_co
 
 /* ---- What fits ---- */
 
+static bool same_way(const xft_fit *a, const xft_fit *b) {
+    return a->num_experts == b->num_experts && a->top_k == b->top_k && a->precision == b->precision &&
+           a->grad_dtype == b->grad_dtype;
+}
+
+/* A line per way of training: the micro-batch without and with recomputation. */
+static void print_fits(const xft_fit *fits, uint32_t count, const char *const *precisions) {
+    printf("%8s %6s  %-18s %-9s %11s %10s %15s %10s\n", "experts", "top-k", "precision", "gradients", "micro-batch",
+           "total", "with recompute", "total");
+    for (uint32_t i = 0; i < count; i++) {
+        const xft_fit *f = &fits[i], *with = f->recompute ? f : i + 1 < count && same_way(f, f + 1) ? f + 1 : NULL;
+        printf("%8u %6u  %-18s %-9s", f->num_experts, f->top_k, precisions[f->precision],
+               f->grad_dtype == XFT_BF16 ? "bf16" : "f32");
+        if (f->recompute)
+            printf(" %11s %10s", "-", "");
+        else
+            printf(" %11u %10s", f->sequences, size_text(f->plan.total));
+        if (with) printf(" %15u %10s", with->sequences, size_text(with->plan.total));
+        printf("\n");
+        i += with == f + 1;
+    }
+    if (!count) printf("nothing, not even one sequence\n");
+}
+
 static xft_status plan_fit(const call *call, const xft_config *config, uint64_t bytes, json_t *rows) {
     static const char *const precisions[] = {"f32", "bf16, f32 masters", "bf16, stochastic", "bf16, nearest"};
     xft_values v;
-    xft_fit fits[32];
-    uint32_t count = 32;
+    xft_fit fits[XFT_MOST_FITS];
+    uint32_t count = XFT_MOST_FITS;
     xft_status status = xft_settings_resolve(call->settings, XFT_STAGE_TUNE, &v);
     if (status) return status;
     const uint32_t length = v.length < config->max_positions ? (uint32_t)v.length : config->max_positions;
-    const xft_train_options options = {.optimizer = (xft_optimizer)v.optimizer, .grad_dtype = (xft_dtype)v.grad_dtype};
+    const xft_train_options options = {.optimizer = (xft_optimizer)v.optimizer, .max_norm = (float)v.max_norm};
     status = xft_plan_fit(config, &options, length, bytes, fits, &count);
     if (status) return status;
-    if (!call->json)
-        printf("\nTuning a MoE within %s, sequences of %u tokens, %s:\n%8s %6s  %-18s %11s %10s %11s\n",
-               size_text(bytes), length, v.optimizer ? "adamw" : "adafactor", "experts", "top-k", "precision",
-               "micro-batch", "recompute", "total");
+    if (!call->json) {
+        printf("\nTuning a MoE within %s, sequences of %u tokens, %s:\n", size_text(bytes), length,
+               v.optimizer ? "adamw" : "adafactor");
+        print_fits(fits, count, precisions);
+        return XFT_OK;
+    }
     for (uint32_t i = 0; i < count; i++) {
         const xft_fit *f = &fits[i];
-        if (call->json)
-            json_array_append_new(rows, json_pack("{s:i,s:i,s:s,s:b,s:i,s:I}", "experts", (int)f->num_experts, "top_k",
-                                                  (int)f->top_k, "precision", precisions[f->precision], "recompute",
-                                                  f->recompute, "micro_batch", (int)f->sequences, "total",
-                                                  (json_int_t)f->plan.total));
-        else
-            printf("%8u %6u  %-18s %11u %10s %11s\n", f->num_experts, f->top_k, precisions[f->precision], f->sequences,
-                   f->recompute ? "yes" : "no", size_text(f->plan.total));
+        json_array_append_new(rows, json_pack("{s:i,s:i,s:s,s:s,s:b,s:i,s:I}", "experts", (int)f->num_experts, "top_k",
+                                              (int)f->top_k, "precision", precisions[f->precision], "grad_dtype",
+                                              f->grad_dtype == XFT_BF16 ? "bf16" : "f32", "recompute", f->recompute,
+                                              "micro_batch", (int)f->sequences, "total", (json_int_t)f->plan.total));
     }
-    if (!call->json && !count) printf("nothing, not even one sequence\n");
     return XFT_OK;
 }
 

@@ -44,15 +44,18 @@ XFT_API xft_status xft_plan_evaluation(const xft_config *config, xft_dtype dtype
 typedef struct xft_fit {
     uint32_t num_experts, top_k;
     xft_precision precision;
+    xft_dtype grad_dtype;
     bool recompute;
     uint32_t sequences; /* of `length` tokens in a micro-batch */
     xft_plan plan;
 } xft_fit;
 
-/* What fits into `bytes`: for E of 16, 8, 4, 2 (with the K of the paper's ratio, 3/4 of E) and every precision, the
- * largest micro-batch of 1, 2, 4 … 64 sequences of `length` tokens that fits, without recomputation where that is
- * possible. options: optimizer and merge are taken from it. fits: room for `*count` entries; *count becomes their
- * number. */
+enum { XFT_MOST_FITS = 70 };
+
+/* What fits into `bytes`: for E of 16, 8, 4, 2 with K of 3/4 of E (the paper's ratio) and of 2, every precision, and
+ * gradients in f32 and (where weights are) bf16, the largest micro-batch of 1, 2, 4 ... 64 sequences of `length` tokens
+ * without recomputation, then the largest with it where that is larger. options: optimizer and merge are taken from it.
+ * fits: room for `*count` entries, XFT_MOST_FITS hold all; *count becomes their number. */
 XFT_API xft_status xft_plan_fit(const xft_config *dense, const xft_train_options *options, uint32_t length,
                                 uint64_t bytes, xft_fit *fits, uint32_t *count);
 
