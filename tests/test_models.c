@@ -291,8 +291,10 @@ Test(models, a_step_that_is_not_finite_is_not_applied) {
 /* ---- Generation ---- */
 
 Test(models, cached_logits_equal_the_full_forward) {
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 5; kind++) {
         xft_config c = kind == 1   ? small_moe(XFT_FAMILY_QWEN2, 4, 2, XFT_GATE_XFT, true)
+                       : kind == 3 ? small_moe(XFT_FAMILY_LLAMA, 4, 3, XFT_GATE_UNNORMALISED, false)
+                       : kind == 4 ? small_moe(XFT_FAMILY_STABLELM, 4, 2, XFT_GATE_VANILLA, true)
                        : kind == 2 ? small_config(XFT_FAMILY_STABLELM)
                                    : small_config(XFT_FAMILY_LLAMA);
         if (kind == 0) { /* rotation by the length of each sequence */
@@ -322,6 +324,11 @@ Test(models, cached_logits_equal_the_full_forward) {
             double error = nmse(cached + b * SMALL_VOCABULARY, logits + (size_t)(lengths[b] + 6) * SMALL_VOCABULARY,
                                 SMALL_VOCABULARY);
             cr_expect_leq(error, 1e-10, "kind %d sequence %u: %g", kind, b, error);
+            for (uint32_t i = 0; i < 8; i++) { /* and every id leads in the full forward */
+                const float *row = logits + (size_t)(lengths[b] + i - 1) * SMALL_VOCABULARY;
+                for (uint32_t v = 0; v < SMALL_VOCABULARY; v++)
+                    cr_expect_leq(row[v], row[ids[b][i]] + 1e-4f, "kind %d sequence %u new id %u", kind, b, i);
+            }
             free(logits);
             small_data_free(&full);
         }
