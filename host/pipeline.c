@@ -557,7 +557,8 @@ xft_status xft_pipeline_run(const xft_settings *settings, const xft_pipeline_opt
     XFT_TRY(choose(&p, &run));
     XFT_TRY(xft_make_folder(p.output));
     XFT_TRY(lock(p.output, &fd));
-    xft_status status = read_json(p.output, "pipeline.json", &p.summary);
+    xft_status status = xft_remove_left_overs(p.output, "");
+    if (status == XFT_OK) status = read_json(p.output, "pipeline.json", &p.summary);
     if (!json_is_object(json_object_get(p.summary, "parts"))) {
         json_decref(p.summary);
         p.summary = json_pack("{s:{}}", "parts");
