@@ -245,7 +245,7 @@ Test(pipeline, stopped_in_every_stage) {
         snprintf(command, sizeof command,
                  "for p in %s/*.part; do [ ! -d $p ] || mkdir -p $p/model.tmp-1 || exit 1; done", path_of("parts"));
         cr_assert_eq(system(command), 0);
-        snprintf(command, sizeof command, "touch %s", at("parts/pipeline.json.tmp-1"));
+        snprintf(command, sizeof command, "touch %s", path_of("parts/pipeline.json.tmp-1"));
         cr_assert_eq(system(command), 0);
     }
     cr_expect(stops >= 3, "%u stops", stops);
