@@ -5,7 +5,7 @@
 #define KEYS 64u
 #define LOWEST -1e30f
 
-static inline float top_of(__local const float *x, float top) {
+inline float top_of(__local const float *x, float top) {
     for (uint i = 0; i < KEYS; i++) top = fmax(top, x[i]);
     return top;
 }

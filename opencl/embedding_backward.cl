@@ -5,7 +5,7 @@
 
 // The first i in [begin, end) with ids[i] = id, the same for all; NONE if there is none or `wanted` is false. Every
 // work-item must call.
-static inline uint find(xft_ro ids, uint id, uint begin, uint end, bool wanted, __local uint *nearest) {
+inline uint find(xft_ro ids, uint id, uint begin, uint end, bool wanted, __local uint *nearest) {
     uint found = NONE;
     for (uint i = (begin & ~3u) + 4u * LOCAL_ID; wanted && found == NONE && i < end; i += 4u * WG) {
         uint4 q = LOADU4(ids, i);

@@ -6,12 +6,12 @@
 // invocation takes a whole head.
 
 // One element, where the invocation owns the whole word.
-static inline float take(xft_rw b, uint i) {
+inline float take(xft_rw b, uint i) {
     if (DT_X == F32) return AS_FLOAT(TAKEU(b, i));
     uint w = TAKEU(b, i >> 1);
     return AS_FLOAT((i & 1u) != 0u ? w & 0xffff0000u : w << 16);
 }
-static inline void put(xft_rw b, uint i, float v) {
+inline void put(xft_rw b, uint i, float v) {
     if (DT_X == F32) STORE1(b, i, v);
     else {
         uint w = TAKEU(b, i >> 1), h = bf16_bits(v);

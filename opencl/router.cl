@@ -1,5 +1,5 @@
 // Router of a MoE layer: xft.md section 2. Formula, shapes and structure as in shaders/router.comp.
-static inline float draw_noise(xft_ro noise, uint ld_noise, uint source, uint2 seed, uint step, uint layer, uint first, uint t,
+inline float draw_noise(xft_ro noise, uint ld_noise, uint source, uint2 seed, uint step, uint layer, uint first, uint t,
                         uint e) {
     if (source == NOISE_STORED) return LOAD1(noise, t * ld_noise + e, F32);
     uint4 words = philox(seed, RANDOM_ROUTER, step, layer, first + t, e >> 2);

@@ -1,6 +1,6 @@
 // Backward of router and balance loss: xft.md section 4. Formula, shapes and structure as in
 // shaders/router_backward.comp.
-static inline float sum_of(__local const float *v, uint base, uint count) {
+inline float sum_of(__local const float *v, uint base, uint count) {
     float sum = 0.0f;
     for (uint j = 0; j < count; j++) sum += v[base + j];
     return sum;

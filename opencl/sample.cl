@@ -9,13 +9,13 @@
 #define WEIGHT4(c) exp((quad_at(logits, row * ld_logits, c, cols) - top) * inv_t)
 
 // The quad of logits from column c on; beyond the row: LOWEST.
-static inline float4 quad_at(xft_ro logits, uint at, uint c, uint cols) {
+inline float4 quad_at(xft_ro logits, uint at, uint c, uint cols) {
     float4 x = LOAD4(logits, at + c, DT_LOGITS);
     return (float4)(x.x, c + 1 < cols ? x.y : LOWEST, c + 2 < cols ? x.z : LOWEST, c + 3 < cols ? x.w : LOWEST);
 }
 
 // Sum of the numbers of the work-items before this one (x) and of all (y).
-static inline float2 prefix_sum(float own, __local float *prefix) {
+inline float2 prefix_sum(float own, __local float *prefix) {
     prefix[LOCAL_ID] = own;
     BARRIER();
     float2 sum = (float2)(0.0f);

@@ -29,6 +29,7 @@ static float4 min_of_four(float4 x, float y) {
     return (float4){fminf(x[0], y), fminf(x[1], y), fminf(x[2], y), fminf(x[3], y)};
 }
 
+#define inline static
 #define fabs(x)    fabsf(x)
 #define fmin(a, b) fminf(a, b)
 #define fmax(a, b) fmaxf(a, b)
@@ -37,6 +38,7 @@ static float4 min_of_four(float4 x, float y) {
 #define min(x, y)  min_of_four(x, y)
 #include "../opencl/math.clh"
 #include "../opencl/normal_cdf.clh"
+#undef inline
 #undef fabs
 #undef fmin
 #undef fmax
