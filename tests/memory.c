@@ -1,7 +1,7 @@
 /* xft_memory: what a plan promises against what is taken. One measurement per process: peak resident memory never
  * falls.
  *
- *     xft_memory DEVICE sft|moe|merge|decode small|large
+ *     xft_memory DEVICE sft|moe|bf16|merge|decode small|large     (bf16: the MoE with least memory)
  *
  * prints: bytes planned, bytes the allocator holds, peak resident bytes of the process. `small` is a model of the same
  * kernels that takes next to nothing; tests/run.sh takes what is resident beyond its plan as the driver's own share.
@@ -76,9 +76,16 @@ static xft_status generate(xft_model *model, const xft_generator_options *option
 }
 
 static xft_status measure(const char *name, const char *stage, bool large) {
-    const bool merge = !strcmp(stage, "merge"), moe = merge || !strcmp(stage, "moe");
-    const xft_config config = config_of(large, moe);
-    const xft_train_options training = {.tokens = LENGTH, .sequences = 1, .merge = merge, .optimizer = XFT_ADAMW};
+    const bool merge = !strcmp(stage, "merge"), bf16 = !strcmp(stage, "bf16");
+    const xft_config config = config_of(large, merge || bf16 || !strcmp(stage, "moe"));
+    const xft_dtype dtype = bf16 ? XFT_BF16 : XFT_F32;
+    xft_train_options training = {.tokens = LENGTH, .sequences = 1, .merge = merge, .optimizer = XFT_ADAMW};
+    if (bf16) {
+        training.optimizer = XFT_ADAFACTOR;
+        training.precision = XFT_PRECISION_STOCHASTIC;
+        training.grad_dtype = XFT_BF16;
+        training.recompute = true;
+    }
     const xft_generator_options generation = {.batch = 1, .capacity = large ? 256 : 32};
     xft_device *device;
     xft_model *model;
@@ -86,8 +93,9 @@ static xft_status measure(const char *name, const char *stage, bool large) {
     xft_status status = xft_device_open(name, NULL, &device);
     if (status == XFT_OK)
         status = !strcmp(stage, "decode") ? xft_plan_generation(&config, XFT_F32, &generation, device, &plan)
-                                          : xft_plan_training(&config, XFT_F32, &training, device, &plan);
-    if (status == XFT_OK) status = xft_model_create(device, &config, &(xft_model_options){.mixing = merge}, &model);
+                                          : xft_plan_training(&config, dtype, &training, device, &plan);
+    const xft_model_options options = {.mixing = merge, .dtype = dtype};
+    if (status == XFT_OK) status = xft_model_create(device, &config, &options, &model);
     if (status == XFT_OK) status = xft_model_init(model, 1);
     if (status == XFT_OK)
         status = !strcmp(stage, "decode") ? generate(model, &generation) : two_steps(model, &training);
@@ -102,7 +110,7 @@ static xft_status measure(const char *name, const char *stage, bool large) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return fprintf(stderr, "usage: %s DEVICE sft|moe|merge|decode small|large\n", argv[0]), 2;
+    if (argc != 4) return fprintf(stderr, "usage: %s DEVICE sft|moe|bf16|merge|decode small|large\n", argv[0]), 2;
     if (measure(argv[1], argv[2], !strcmp(argv[3], "large")) == XFT_OK) return 0;
     fprintf(stderr, "%s\n", xft_error());
     return 1;

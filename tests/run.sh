@@ -268,7 +268,7 @@ memory_on() {
     [ "$2" = full ] || [ -n "$only_device" ] || return 0
     local stage small large
     begin "memory on $1"
-    for stage in sft moe merge decode; do
+    for stage in sft moe bf16 merge decode; do
         for size in small large; do
             "$build/tests/xft_memory" "$3" $stage $size >/dev/null
             declare $size="$("$build/tests/xft_memory" "$3" $stage $size)"
@@ -314,6 +314,8 @@ suite_data() {
 suite_run() {
     begin "training runs in folders"
     XFT_TEST_DEVICE=opencl criterion run "$build/tests/xft_test_run" || failures=$((failures + 1))
+    XFT_TEST_DEVICE=vulkan criterion run "$build/tests/xft_test_run" --filter 'run/*resumes_exactly' ||
+        failures=$((failures + 1))
 }
 
 suite_eval() {
