@@ -17,12 +17,14 @@
 
 enum { LENGTH = 32 };
 
-static xft_config config_of(bool large, bool moe) {
+static xft_config config_of(bool large, bool moe, bool bf16) {
     const uint32_t heads = large ? 8 : 1;
     xft_config c = {.family = XFT_FAMILY_LLAMA,
                     .hidden_size = 64 * heads,
                     .intermediate_size = large ? 1536 : 64,
-                    .num_layers = large ? 4 : 1,
+                    .num_layers = !large ? 1
+                                  : bf16 ? 8
+                                         : 4,
                     .num_heads = heads,
                     .num_kv_heads = large ? 2 : 1,
                     .head_size = 64,
@@ -77,7 +79,7 @@ static xft_status generate(xft_model *model, const xft_generator_options *option
 
 static xft_status measure(const char *name, const char *stage, bool large) {
     const bool merge = !strcmp(stage, "merge"), bf16 = !strcmp(stage, "bf16");
-    const xft_config config = config_of(large, merge || bf16 || !strcmp(stage, "moe"));
+    const xft_config config = config_of(large, merge || bf16 || !strcmp(stage, "moe"), bf16);
     const xft_dtype dtype = bf16 ? XFT_BF16 : XFT_F32;
     xft_train_options training = {.tokens = LENGTH, .sequences = 1, .merge = merge, .optimizer = XFT_ADAMW};
     if (bf16) {
