@@ -205,6 +205,7 @@ static struct {
     {"template_check", "stop", false},
     {"tokenizer_decode", "bytes", false},
     {"inspect", "callbacks", false},
+    {"model_merge", "callbacks", false},
     {"score_loss", "callbacks", false},
     {"problems_score", "results", false},
     {"run", "result", false},
