@@ -6,7 +6,7 @@ BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build pkg-config libcriterion-dev 
     zlib1g-dev"
 DEMO_PACKAGES="$BUILD_PACKAGES pocl-opencl-icd python3"
 TEST_PACKAGES="$BUILD_PACKAGES vulkan-validationlayers mesa-vulkan-drivers mesa-opencl-icd pocl-opencl-icd oclgrind
-    libopenblas-dev libclblast-dev valgrind clang clang-format python3 chromium mandoc man-db zsh fish"
+    libopenblas-dev libclblast-dev valgrind clang libclang-rt-14-dev clang-format python3 chromium mandoc man-db zsh fish"
 PORTABILITY_PACKAGES="$BUILD_PACKAGES mesa-vulkan-drivers intel-opencl-icd clang-15 libclang-common-15-dev
     clang-16 libclang-common-16-dev rocm-device-libs libclc-15 llvm-14 python3 python3-pip unzip"
 

@@ -10,7 +10,7 @@ build=${XFT_BUILD:-$PWD/build}/fuzz
 seconds=${1:-600}
 [ $# = 0 ] || shift
 mkdir -p "$build/corpus" "$build/findings"
-[ "${XFT_NO_INSTALL:-}" = 1 ] || { . tests/packages.sh && need_packages $BUILD_PACKAGES clang; }
+[ "${XFT_NO_INSTALL:-}" = 1 ] || { . tests/packages.sh && need_packages $BUILD_PACKAGES clang libclang-rt-14-dev; }
 CC=clang cmake -S . -B "$build" -G Ninja -DXFT_FUZZ=ON -DXFT_TESTS=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo >"$build/cmake.log"
 ninja -C "$build" xft_fuzz >"$build/ninja.log" || { grep -E 'error|FAILED' -A5 "$build/ninja.log" | head -20; exit 1; }
 
