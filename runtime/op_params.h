@@ -62,6 +62,14 @@ PARAMS(xft_fill_params)
     uint groups;
 END_PARAMS(xft_fill_params)
 
+PARAMS(xft_copy_params)
+    uint rows;
+    uint cols;             /* words, as the pitches */
+    uint ld_x;
+    uint ld_y;
+    uint groups;
+END_PARAMS(xft_copy_params)
+
 PARAMS(xft_cast_params)
     uint rows;
     uint cols;

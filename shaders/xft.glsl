@@ -121,6 +121,7 @@ vec4 TAKE4(RW b, uint i, uint dt) {
 void STORE1(RW b, uint i, float x) { RW1(b).v[i] = AS_UINT(x); }
 void STOREU(RW b, uint i, uint x) { RW1(b).v[i] = x; }
 void STOREU2(RW b, uint i, uvec2 x) { RW2(b).v[i >> 1] = x; }
+void STOREU4(RW b, uint i, uvec4 x) { RW4(b).v[i >> 2] = x; }
 void STORE2(RW b, uint i, vec2 x, uint dt) {
     if (dt == F32) RW2(b).v[i >> 1] = floatBitsToUint(x);
     else RW1(b).v[i >> 1] = pack2(x, dt);

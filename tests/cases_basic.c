@@ -50,6 +50,36 @@ static void cases_fill(case_set set, case_visitor visit, void *user) {
     }
 }
 
+/* ---- copy ---- */
+
+static xft_status record_copy(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
+    (void)c;
+    return xft_copy(stream, t[0], t[1]);
+}
+
+static void copy_case(uint32_t rows, uint32_t cols, xft_dtype dtype, case_visitor visit, void *user) {
+    op_case c;
+    case_begin(&c, "copy", "[%u,%u] %s", rows, cols, xft_dtype_name(dtype));
+    case_random r = case_seed(c.label);
+    case_buffer *x = case_add(&c, &r, "x", CASE_IN, dtype, 1, 2, rows, cols);
+    /* u32 of all sizes: what f32 would round, what it would take for NaN and for subnormal */
+    for (uint64_t i = 0; dtype == XFT_U32 && i < case_elements(x); i++)
+        x->values[i] = case_round(ldexp(case_uniform(&r), 1 + (int)case_below(&r, 32)), dtype);
+    case_buffer *y = case_add(&c, &r, "y", CASE_OUT, dtype, 0, 2, rows, cols);
+    y->tolerance = -1;
+    memcpy(y->expected, x->values, case_elements(x) * sizeof *x->values);
+    c.record = record_copy;
+    case_work(&c, 0);
+    visit(&c, user);
+    case_free(&c);
+}
+
+static void cases_copy(case_set set, case_visitor visit, void *user) {
+    for (uint32_t i = first_shape(set); i < end_shape(set); i++)
+        for (uint32_t dtype = XFT_F32; dtype <= XFT_U32; dtype++)
+            copy_case(shapes[i][0], shapes[i][1], (xft_dtype)dtype, visit, user);
+}
+
 /* ---- cast ---- */
 
 static xft_status record_cast(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
@@ -249,6 +279,7 @@ static void random_normal_case(uint32_t rows, uint32_t cols, case_visitor visit,
 void cases_basic(case_set set, const char *only, case_visitor visit, void *user) {
     if (set == CASES_LONG) return;
     if (case_wanted(only, "fill")) cases_fill(set, visit, user);
+    if (case_wanted(only, "copy")) cases_copy(set, visit, user);
     if (case_wanted(only, "cast")) cases_cast(set, visit, user);
     for (uint32_t i = first_shape(set); i < end_shape(set); i++) {
         const uint32_t rows = shapes[i][0], cols = shapes[i][1];

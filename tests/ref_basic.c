@@ -9,6 +9,12 @@ void ref_fill(const ref_call *call) {
         for (uint32_t c = 0; c < p->cols; c++) call->u[0][r * p->ld_y + c] = p->word;
 }
 
+void ref_copy(const ref_call *call) {
+    const xft_copy_params *p = call->params;
+    for (uint32_t r = 0; r < p->rows; r++)
+        for (uint32_t c = 0; c < p->cols; c++) call->u[1][r * p->ld_y + c] = call->u[0][r * p->ld_x + c];
+}
+
 void ref_cast(const ref_call *call) {
     const xft_cast_params *p = call->params;
     const uint32_t *step = call->u[1];

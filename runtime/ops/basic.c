@@ -21,21 +21,41 @@ static uint32_t fill_word(xft_dtype dtype, float value) {
     }
 }
 
+/* The same memory as 32-bit words: 16-bit elements in pairs, the last one of an odd row with the padding behind it. */
+static xft_tensor words_of(const xft_tensor *x) {
+    xft_tensor words = *x;
+    words.dtype = XFT_U32;
+    if (xft_dtype_size(x->dtype) == 2) {
+        words.shape[x->rank - 1] = xft_ceil_div(xft_cols(x), 2);
+        words.pitch = x->pitch / 2;
+    }
+    return words;
+}
+
 xft_status xft_fill(xft_stream *stream, const xft_tensor *y, float value) {
     XFT_ARG(stream, "fill", y, XFT_ANY, 0, 0);
     XFT_OP_FAIL_IF(y->dtype == XFT_U32 && !(value >= 0 && value < 4294967296.0f), stream,
                    "fill: value is %g, which u32 cannot hold", (double)value);
-    xft_tensor words = *y; /* the same memory as 32-bit words */
-    words.dtype = XFT_U32;
-    if (xft_dtype_size(y->dtype) == 2) {
-        words.shape[y->rank - 1] = xft_ceil_div(xft_cols(y), 2);
-        words.pitch = y->pitch / 2;
-    }
-    const xft_tensor *w = &words;
+    const xft_tensor words = words_of(y), *w = &words;
     xft_grid grid = xft_elementwise_grid(xft_stream_device(stream), &w, 1, false);
     xft_fill_params p = {grid.rows, grid.cols, words.pitch, fill_word(y->dtype, value), grid.groups};
     xft_dispatch d = {.op = XFT_OP_fill,
                       .tensors = {w},
+                      .params = &p,
+                      .param_size = sizeof p,
+                      .constants = {grid.wg},
+                      .groups = {grid.groups, 1, 1}};
+    return xft_record(stream, &d);
+}
+
+xft_status xft_copy(xft_stream *stream, const xft_tensor *x, const xft_tensor *y) {
+    XFT_ARG(stream, "copy", x, XFT_ANY, 0, 0);
+    XFT_ARG(stream, "copy", y, 1u << x->dtype, xft_rows(x), xft_cols(x));
+    const xft_tensor from = words_of(x), to = words_of(y), *t[] = {&from, &to};
+    xft_grid grid = xft_elementwise_grid(xft_stream_device(stream), t, 2, false);
+    xft_copy_params p = {grid.rows, grid.cols, from.pitch, to.pitch, grid.groups};
+    xft_dispatch d = {.op = XFT_OP_copy,
+                      .tensors = {&from, &to},
                       .params = &p,
                       .param_size = sizeof p,
                       .constants = {grid.wg},

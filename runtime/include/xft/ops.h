@@ -22,6 +22,9 @@ extern "C" {
 /* y = value; any dtype (u32: the value converted to an integer). */
 XFT_API xft_status xft_fill(xft_stream *stream, const xft_tensor *y, float value);
 
+/* y = x, [rows,cols], bit for bit; any dtype, the same for both. */
+XFT_API xft_status xft_copy(xft_stream *stream, const xft_tensor *x, const xft_tensor *y);
+
 typedef enum xft_rounding { XFT_ROUND_NEAREST = 0, XFT_ROUND_STOCHASTIC = 1 } xft_rounding;
 
 /* y = x converted, [rows,cols]; f32, bf16, f16 to each other. Stochastic rounding (to bf16) draws from Philox stream
