@@ -257,8 +257,11 @@ static xft_status read_config(const reader *r, xft_config *c) {
     double partial = stablelm ? 0.25 : 1.0;
     if (stablelm) XFT_TRY(read_number(r, r->root, "partial_rotary_factor", false, &partial));
     XFT_TRY(read_rope(r, c, &partial));
+    XFT_FAIL_IF(!(partial > 0 && partial <= 1), XFT_ERROR_FORMAT, "%s: partial_rotary_factor %g, expected above 0 to 1",
+                r->path, partial);
+    XFT_FAIL_IF(!stablelm && partial != 1, XFT_ERROR_UNSUPPORTED,
+                "%s: partial_rotary_factor %g is supported in StableLM only", r->path, partial);
     c->rotary = (uint32_t)(c->head_size * partial);
-    XFT_FAIL_IF(!(partial > 0 && partial <= 1), XFT_ERROR_FORMAT, "%s: partial_rotary_factor %g", r->path, partial);
     XFT_TRY(read_dtype(r, c));
 
     XFT_TRY(refuse_other_text(r, "hidden_act", "silu"));
@@ -371,11 +374,16 @@ static void write_base(const xft_config *c, json_t *o) {
     if (!json_object_get(o, "use_cache")) json_object_set_new(o, "use_cache", json_true());
     const char *dtype = json_object_get(o, "dtype") ? "dtype" : "torch_dtype";
     json_object_set_new(o, dtype, json_string(dtype_names[c->dtype == XFT_U32 ? XFT_F32 : c->dtype]));
-    if (stablelm) {
-        json_object_set_new(o, "use_qkv_bias", json_boolean(c->qkv_bias));
-        if (!json_object_get(o, "rope_parameters"))
-            json_object_set_new(o, "partial_rotary_factor", json_real((double)c->rotary / c->head_size));
-    }
+    if (stablelm) json_object_set_new(o, "use_qkv_bias", json_boolean(c->qkv_bias));
+}
+
+/* The share of a head that is rotated, in the 15 digits of a config, such that head_size * share, cut to a whole
+ * number, is rotary again (30 of 44 would come back as 29). */
+static json_t *partial_factor(const xft_config *c) {
+    double share = (double)c->rotary / c->head_size;
+    char text[32];
+    snprintf(text, sizeof text, "%.15g", share);
+    return json_real(strtod(text, NULL) * c->head_size < c->rotary ? share * (1 + 1e-14) : share);
 }
 
 static json_t *scaling_object(const xft_config *c, const char *type_key) {
@@ -398,13 +406,13 @@ static void write_rope(const xft_config *c, json_t *o, bool official) {
     if (json_object_get(o, "rope_parameters") && !official) {
         json_t *p = scaling_object(c, "rope_type");
         json_object_set_new(p, "rope_theta", json_real(c->rope_theta));
-        if (c->rotary != c->head_size)
-            json_object_set_new(p, "partial_rotary_factor", json_real((double)c->rotary / c->head_size));
+        if (c->family == XFT_FAMILY_STABLELM) json_object_set_new(p, "partial_rotary_factor", partial_factor(c));
         json_object_set_new(o, "rope_parameters", p);
         return;
     }
     json_object_del(o, "rope_parameters");
     json_object_set_new(o, "rope_theta", json_real(c->rope_theta));
+    if (c->family == XFT_FAMILY_STABLELM) json_object_set_new(o, "partial_rotary_factor", partial_factor(c));
     const char *key = c->rope_scaling == XFT_ROPE_LLAMA3 ? "rope_type" : "type";
     json_object_set_new(o, "rope_scaling", c->rope_scaling == XFT_ROPE_NONE ? json_null() : scaling_object(c, key));
 }

@@ -190,6 +190,10 @@ Test(files, configs_are_refused_by_the_name_of_the_field) {
         {"rope_scaling", "{\"type\":\"linear\",\"factor\":0.5}", "factor 0.5"},
         {"rope_scaling", "{\"rope_type\":\"llama3\",\"factor\":8.0}", "low_freq_factor is missing"},
         {"rope_scaling", "3", "rope_scaling must be an object"},
+        {"rope_parameters", "{\"rope_type\":\"default\",\"rope_theta\":1e4,\"partial_rotary_factor\":0.5}",
+         "StableLM only"},
+        {"rope_parameters", "{\"rope_type\":\"default\",\"rope_theta\":1e4,\"partial_rotary_factor\":1e80}",
+         "partial_rotary_factor 1e+80"},
         {"torch_dtype", "\"int8\"", "int8"},
         {"tie_word_embeddings", "1", "tie_word_embeddings"},
     };
@@ -245,6 +249,28 @@ Test(files, moe_configs_go_round_and_are_refused) {
         free(changed);
     }
     free(text);
+}
+
+/* head_size * (rotary / head_size) is below rotary for 30 of 44 in double precision: what is written must be read as 30
+ * again, from both forms of the base, dense and as the MoE, which always writes the older form. */
+Test(files, partial_rotary_factors_go_round) {
+    static const char *const bases[] = {
+        "{}", "{\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":1e4,\"partial_rotary_factor\":0.5}}"};
+    for (int moe = 0; moe < 2; moe++)
+        for (size_t base = 0; base < 2; base++)
+            for (uint32_t rotary = 2; rotary <= 44; rotary += 2) {
+                xft_config c = moe ? small_moe(XFT_FAMILY_STABLELM, 4, 2, XFT_GATE_XFT, true)
+                                   : small_config(XFT_FAMILY_STABLELM),
+                           back;
+                char *text;
+                c.hidden_size = 4 * 44;
+                c.head_size = 44;
+                c.rotary = rotary;
+                OK(xft_config_write(&c, bases[base], &text));
+                OK(xft_config_parse(text, "written", &back));
+                cr_expect_eq(back.rotary, rotary, "%u of 44: %u, %s", rotary, back.rotary, text);
+                free(text);
+            }
 }
 
 /* ---- Checkpoints ---- */
