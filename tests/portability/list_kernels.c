@@ -1,5 +1,6 @@
 /* list_kernels DIR DEVICE: which kernels would a GPU of that name run? Every small case of every op is recorded on a
- * device that executes nothing but has the properties of a GPU, once as a Vulkan and once as an OpenCL device. Each
+ * device that executes nothing but has the properties of a GPU, once as a Vulkan and once as an OpenCL device; so is
+ * every tile of products in every form and storage, and attention for the usual sizes of heads. Each
  * distinct kernel and set of constants is written to DIR as NAME.spv or NAME.cl, and printed as a line
  *
  *     vulkan|opencl NAME OP VARIANT PUSH_BYTES CONSTANT=VALUE …
@@ -10,6 +11,7 @@
 
 #include "driver.h"
 #include "op_case.h"
+#include "ops/gemm_choice.h"
 
 static const char *folder;
 static uint32_t numbers[XFT_OP_COUNT][2];
@@ -103,6 +105,78 @@ static void record(const op_case *c, void *user) {
     xft_arena_destroy(arena);
 }
 
+/* ---- What the cases take only samples of ---- */
+
+static xft_tensor make(xft_arena *arena, xft_dtype dtype, uint32_t rank, uint32_t x, uint32_t y, uint32_t z) {
+    const uint32_t shape[] = {x, y, z, 1};
+    xft_tensor t = {0};
+    if (xft_tensor_create(arena, dtype, rank, shape, &t) != XFT_OK) failures++;
+    return t;
+}
+
+static void expect(xft_status status, const char *what) {
+    if (status == XFT_OK) return;
+    fprintf(stderr, "%s: %s\n", what, xft_error());
+    failures++;
+}
+
+static void record_products(xft_arena *arena, xft_stream *stream) {
+    static const xft_dtype types[][2] = {
+        {XFT_F32, XFT_F32}, {XFT_BF16, XFT_BF16}, {XFT_BF16, XFT_F32}, {XFT_F16, XFT_F16}}; /* factors, result */
+    const uint32_t n = 40;
+    const xft_tensor offsets = make(arena, XFT_U32, 1, 3, 0, 0);
+    for (uint32_t i = 0; xft_gemm_candidate(i); i++) {
+        if (strncmp(xft_gemm_candidate(i), "plain", 5)) continue;
+        xft_gemm_force(xft_gemm_candidate(i));
+        for (uint32_t k = 0; k < sizeof types / sizeof *types; k++) {
+            const xft_dtype factor = types[k][0], result = types[k][1];
+            const xft_tensor a = make(arena, factor, 2, n, n, 0), c = make(arena, result, 2, n, n, 0);
+            const xft_tensor experts = make(arena, factor, 3, 2, n, n), sums = make(arena, result, 3, 2, n, n);
+            for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
+                const bool tn = form == XFT_TN;
+                expect(xft_gemm(stream, form, &a, &a, &c, false), "gemm");
+                expect(xft_grouped_gemm(stream, form, &a, tn ? &a : &experts, &offsets, tn ? &sums : &c, false),
+                       "grouped_gemm");
+            }
+        }
+        xft_gemm_force(NULL);
+    }
+}
+
+static void record_attention(xft_arena *arena, xft_stream *stream) {
+    static const uint32_t sizes[] = {64, 80, 96, 128, 256};
+    static const xft_dtype types[] = {XFT_F32, XFT_BF16};
+    const uint32_t tokens = 8;
+    const xft_tensor segments = make(arena, XFT_U32, 2, tokens, 4, 0), lengths = make(arena, XFT_U32, 1, 1, 0, 0);
+    for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (uint32_t k = 0; k < 2; k++) {
+            const xft_tensor q = make(arena, types[k], 2, tokens, sizes[i], 0),
+                             o = make(arena, types[k], 2, tokens, sizes[i], 0);
+            const xft_tensor lse = make(arena, XFT_F32, 2, 1, tokens, 0), delta = make(arena, XFT_F32, 2, 1, tokens, 0);
+            const xft_tensor cache = make(arena, types[k], 3, 1, tokens, sizes[i]);
+            xft_tensor d[3];
+            for (int j = 0; j < 3; j++) d[j] = make(arena, types[k], 2, tokens, sizes[i], 0);
+            expect(xft_attention(stream, &q, &q, &q, &segments, sizes[i], 1, &o, &lse), "attention");
+            expect(xft_attention_backward(stream, &q, &q, &q, &o, &o, &lse, &segments, sizes[i], 1, &delta, &d[0],
+                                          &d[1], &d[2]),
+                   "attention_backward");
+            expect(xft_attention_decode(stream, &q, &cache, &cache, &lengths, sizes[i], 1, &o), "attention_decode");
+        }
+}
+
+static void record_grids(xft_device *device) {
+    xft_arena *arena = NULL;
+    xft_stream *stream = NULL;
+    expect(xft_arena_create(device, "grids", 0, &arena), "arena");
+    expect(xft_stream_create(device, NULL, &stream), "stream");
+    if (arena && stream) {
+        record_products(arena, stream);
+        record_attention(arena, stream);
+    }
+    xft_stream_destroy(stream);
+    xft_arena_destroy(arena);
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) return 1;
     folder = argv[1];
@@ -126,6 +200,7 @@ int main(int argc, char **argv) {
         xft_device *device;
         if (xft_device_open_with(&driver, &request, &device)) return fprintf(stderr, "%s\n", xft_error()), 1;
         for (uint32_t i = 0; i < case_family_count; i++) case_families[i](CASES_SMALL, NULL, record, device);
+        record_grids(device);
         xft_device_close(device);
     }
     return failures ? 1 : 0;

@@ -2,7 +2,7 @@
  * prints what its compiler says of registers, spills and cost. Reads lines "FILE LABEL PUSH_BYTES VALUE…" (values of
  * the specialization constants 0, 1, …) from standard input; prints, per line,
  *
- *     LABEL vgprs=… spills=… scratch=… lds=… waves=… cost=…
+ *     LABEL registers=… spills=… scratch=… local=… occupancy=… cost=…
  *
  * Exit code 1: a shader does not compile, 2: no such device. */
 #include <stdint.h>
@@ -71,7 +71,8 @@ static int report(VkPipeline pipeline, const char *label) {
     for (uint32_t i = 0; i < count; i++) s[i].sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR;
     if (get_statistics(device, &which, &count, s)) return free(s), 1;
     printf("%s registers=%llu spills=%llu scratch=%llu local=%llu occupancy=%llu cost=%llu\n", label,
-           (unsigned long long)statistic(s, count, "VGPRs"), (unsigned long long)statistic(s, count, "Spilled VGPRs"),
+           (unsigned long long)statistic(s, count, "VGPRs"),
+           (unsigned long long)(statistic(s, count, "Spilled VGPRs") + statistic(s, count, "Spilled SGPRs")),
            (unsigned long long)statistic(s, count, "Scratch size"), (unsigned long long)statistic(s, count, "LDS size"),
            (unsigned long long)statistic(s, count, "Subgroups per SIMD"),
            (unsigned long long)statistic(s, count, "Inverse Throughput"));
