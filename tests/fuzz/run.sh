@@ -3,7 +3,7 @@
 #
 # Builds the libFuzzer targets with clang and sanitizers, and runs each for SECONDS (600) on inputs that begin with what
 # tests/ holds; what was learned stays in build/fuzz/corpus from run to run. Prints executions and coverage of each, and
-# exits 1 with the input in build/fuzz/findings when there is a finding.
+# exits 1 with the input in build/fuzz/findings when there is a finding. XFT_FUZZ_SEED=N repeats one sequence of inputs.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 build=${XFT_BUILD:-$PWD/build}/fuzz
@@ -84,7 +84,7 @@ targets=${*:-$(cd "$build/tests/fuzz" && ls -d xft_fuzz_* | grep -v '\.' | sed s
 for target in $targets; do
     mkdir -p "$build/corpus/$target"
     log=$build/$target.log
-    if "$build/tests/fuzz/xft_fuzz_$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=3000 -max_len=32768 \
+    if "$build/tests/fuzz/xft_fuzz_$target" -max_total_time="$seconds" -seed="${XFT_FUZZ_SEED:-0}" -timeout=60 -rss_limit_mb=3000 -max_len=32768 \
         -dict="$build/$target.dict" -artifact_prefix="$build/findings/$target-" -print_final_stats=1 \
         "$build/corpus/$target" "$build/seeds/$target" >"$log" 2>&1; then
         result="no finding"
