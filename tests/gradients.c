@@ -4,6 +4,7 @@
 
 double gradient_error(double (*loss)(void *context), void *context, double *x, const double *gradient, size_t n) {
     double worst = 0, scale = 0;
+    for (size_t i = 0; i < n; i++) scale = fmax(scale, fabs(gradient[i]));
     for (size_t i = 0; i < n; i++) {
         const double x0 = x[i], step = 1e-3 * fmax(1, fabs(x0));
         double f[4];
@@ -13,8 +14,9 @@ double gradient_error(double (*loss)(void *context), void *context, double *x, c
         }
         x[i] = x0;
         const double slope = (8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * step);
-        if (!(fabs(slope - gradient[i]) <= worst)) worst = fabs(slope - gradient[i]); /* NaN is the worst */
-        scale = fmax(scale, fmax(fabs(slope), fabs(gradient[i])));
+        const double size = fmax(fmax(fabs(slope), fabs(gradient[i])), 1e-3 * scale);
+        const double error = slope == gradient[i] ? 0 : fabs(slope - gradient[i]) / size;
+        if (!(error <= worst)) worst = error; /* NaN is the worst */
     }
-    return scale > 0 ? worst / scale : worst;
+    return worst;
 }
