@@ -3,6 +3,7 @@
 
 #include "error.h"
 
+#include <float.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -81,6 +82,8 @@ static xft_status read_number(const reader *r, json_t *in, const char *name, boo
 static xft_status read_float(const reader *r, const char *name, bool required, float *value) {
     double number = *value;
     XFT_TRY(read_number(r, r->root, name, required, &number));
+    if (fabs(number) > (double)FLT_MAX)
+        return refuse(r, XFT_ERROR_FORMAT, name, field(r, name), "a number of single precision");
     *value = (float)number;
     return XFT_OK;
 }
@@ -293,6 +296,10 @@ xft_status xft_config_parse(const char *json, const char *path, xft_config *conf
     return status == XFT_OK ? status : xft_fail_in(status, "%s", path);
 }
 
+static bool at_least(double value, double least) {
+    return isfinite(value) && value >= least;
+}
+
 xft_status xft_config_check(const xft_config *c) {
     XFT_FAIL_IF(!c, XFT_ERROR_INVALID_ARGUMENT, "xft_config_check: config is NULL");
 #define CHECK(condition, ...) XFT_FAIL_IF(!(condition), XFT_ERROR_FORMAT, __VA_ARGS__)
@@ -308,10 +315,12 @@ xft_status xft_config_check(const xft_config *c) {
           "head size %u is not supported (even, 4 to 256)", c->head_size);
     CHECK(c->rotary >= 2 && c->rotary % 2 == 0 && c->rotary <= c->head_size, "%u rotated dimensions of heads of %u",
           c->rotary, c->head_size);
-    CHECK(c->norm_eps >= 0 && c->norm_eps < 1, "norm epsilon %g", (double)c->norm_eps);
-    CHECK(c->rope_theta > 1, "rope_theta %g must be above 1", c->rope_theta);
-    CHECK(c->rope_scaling == XFT_ROPE_NONE || c->rope_factor >= 1, "rope_scaling factor %g must be at least 1",
-          c->rope_factor);
+    CHECK(c->norm_eps >= 0 && c->norm_eps < 1, "norm epsilon %g, expected from 0 to below 1", (double)c->norm_eps);
+    CHECK(at_least(c->initializer_range, 0), "initializer_range %g must be a number from 0",
+          (double)c->initializer_range);
+    CHECK(c->rope_theta > 1 && isfinite(c->rope_theta), "rope_theta %g must be a number above 1", c->rope_theta);
+    CHECK(c->rope_scaling == XFT_ROPE_NONE || at_least(c->rope_factor, 1),
+          "rope_scaling factor %g must be a number from 1", c->rope_factor);
     CHECK(c->rope_scaling != XFT_ROPE_LLAMA3 || c->rope_high_freq_factor > c->rope_low_freq_factor,
           "high_freq_factor %g must be above low_freq_factor %g", c->rope_high_freq_factor, c->rope_low_freq_factor);
     CHECK(c->rope_scaling != XFT_ROPE_DYNAMIC || c->rotary > 2,
@@ -322,9 +331,11 @@ xft_status xft_config_check(const xft_config *c) {
     CHECK(c->top_k >= (c->gate == XFT_GATE_VANILLA ? 1u : 2u),
           "num_selects %u must be at least 2 (1 with the vanilla gate): the shared expert is one of them", c->top_k);
     CHECK((unsigned)c->gate < GATES, "gate %d is unknown", (int)c->gate);
-    CHECK(c->noise_epsilon > 0, "gate_noise_epsilon %g must be above 0", (double)c->noise_epsilon);
-    CHECK(c->balance_weight >= 0, "gate_balance_loss_weight %g must not be negative", (double)c->balance_weight);
-    CHECK(c->noise_scale >= 0, "router_noise_scale %g must not be negative", (double)c->noise_scale);
+    CHECK(at_least(c->noise_epsilon, 0) && c->noise_epsilon > 0, "gate_noise_epsilon %g must be a number above 0",
+          (double)c->noise_epsilon);
+    CHECK(at_least(c->balance_weight, 0), "gate_balance_loss_weight %g must be a number from 0",
+          (double)c->balance_weight);
+    CHECK(at_least(c->noise_scale, 0), "router_noise_scale %g must be a number from 0", (double)c->noise_scale);
     CHECK(c->shared_expert_weight >= 0 && c->shared_expert_weight <= 1, "shared_expert_weight %g must be from 0 to 1",
           (double)c->shared_expert_weight);
 #undef CHECK

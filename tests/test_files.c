@@ -196,6 +196,8 @@ Test(files, configs_are_refused_by_the_name_of_the_field) {
          "partial_rotary_factor 1e+80"},
         {"torch_dtype", "\"int8\"", "int8"},
         {"tie_word_embeddings", "1", "tie_word_embeddings"},
+        {"initializer_range", "1e99", "initializer_range"},
+        {"initializer_range", "-0.1", "initializer_range -0.1"},
     };
     xft_config c;
     OK(xft_config_parse(llama, "config.json", &c));
@@ -214,11 +216,22 @@ Test(files, configs_are_refused_by_the_name_of_the_field) {
 Test(files, moe_configs_go_round_and_are_refused) {
     static const struct {
         const char *key, *value;
-    } fields[] = {{"num_experts", "1"},        {"num_experts", "65"},         {"num_selects", "1"},
-                  {"num_selects", "5"},        {"num_selects", NULL},         {"gate_type", "\"Other\""},
-                  {"gate_network", "\"cnn\""}, {"gate_use_softmax", "false"}, {"multiply_gate_scores", "false"},
-                  {"score_scale_factor", "2"}, {"add_weight_norm", "true"},   {"calculator_type", "\"Switch\""},
-                  {"attention_bias", "true"},  {"num_key_value_heads", NULL}, {"shared_expert_weight", "1.5"}};
+    } fields[] = {{"num_experts", "1"},
+                  {"num_experts", "65"},
+                  {"num_selects", "1"},
+                  {"num_selects", "5"},
+                  {"num_selects", NULL},
+                  {"gate_type", "\"Other\""},
+                  {"gate_network", "\"cnn\""},
+                  {"gate_use_softmax", "false"},
+                  {"multiply_gate_scores", "false"},
+                  {"score_scale_factor", "2"},
+                  {"add_weight_norm", "true"},
+                  {"calculator_type", "\"Switch\""},
+                  {"attention_bias", "true"},
+                  {"num_key_value_heads", NULL},
+                  {"shared_expert_weight", "1.5"},
+                  {"gate_balance_loss_weight", "1e68"}};
     xft_config c, back;
     char *text;
     for (int family = 0; family < 3; family++)
