@@ -295,19 +295,18 @@ static xft_step_block step_block(const xft_trainer *t, double lr) {
 /* Slots for the further micro-batches of this step while those of the step before may still be read: then the host
  * waits for no slot. Where the ring is too short for both, it waits once, for the step before. */
 static xft_status make_room(xft_trainer *t, uint32_t further) {
-    if (!further) return XFT_OK;
-    const uint32_t slots = further < XFT_MOST_SLOTS / 2 ? 2 * further : XFT_MOST_SLOTS;
-    if (t->rest_slots < slots) { /* the first step of so many */
-        xft_stream_destroy(t->rest_stream);
-        t->rest_stream = NULL;
-        t->rest_slots = 0;
-        XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", slots, t->options.timers,
-                                   &t->rest_stream, &t->rest_at));
-        t->rest_slots = slots;
-    }
+    if (2 * (uint64_t)further <= t->rest_slots) return XFT_OK;
     const xft_pending *before = &t->pending[(t->steps + 1) % 2];
-    if (2 * further <= t->rest_slots || !before->ticket) return XFT_OK;
-    return xft_stream_wait(t->update_stream, before->ticket);
+    if (before->ticket) XFT_TRY(xft_stream_wait(t->update_stream, before->ticket));
+    const uint32_t slots = further < XFT_MOST_SLOTS / 2 ? 2 * further : XFT_MOST_SLOTS;
+    if (t->rest_slots >= slots) return XFT_OK;
+    xft_stream_destroy(t->rest_stream); /* the first step of so many */
+    t->rest_stream = NULL;
+    t->rest_slots = 0;
+    XFT_TRY(record_micro_batch(&t->rest, t->model->device, "further micro-batch", slots, t->options.timers,
+                               &t->rest_stream, &t->rest_at));
+    t->rest_slots = slots;
+    return XFT_OK;
 }
 
 static xft_status submit_micro_batch(xft_trainer *t, const xft_batch *b, bool first, const xft_step_block *block) {
