@@ -85,6 +85,12 @@ struct xft_device {
     struct xft_choices *choices; /* choice.c */
 };
 
+/* XFT_ERROR_DEVICE_LOST when the device was lost earlier. */
+static inline xft_status xft_check_alive(const xft_device *device) {
+    if (!device->lost) return XFT_OK;
+    return xft_fail(XFT_ERROR_DEVICE_LOST, "device %s was lost earlier: close it and open it again", device->info.id);
+}
+
 struct xft_driver {
     xft_api_kind api;
     const char *name; /* "vulkan", "opencl" */

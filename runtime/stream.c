@@ -215,11 +215,15 @@ static int slot_of(const xft_stream *s, uint64_t ticket) {
     return -1;
 }
 
+/* What a lost device has done counts for nothing, though its submits may seem to have ended. */
+static xft_status await_ticket(xft_stream *s, uint64_t ticket) {
+    if (ticket && !s->device->driver->done(s->device, ticket)) XFT_TRY(s->device->driver->wait(s->device, ticket));
+    return xft_check_alive(s->device);
+}
+
 /* Makes the current slot free: its last reader has ended. */
 static xft_status free_slot(xft_stream *s) {
-    uint64_t last = s->tickets[s->slot];
-    if (!last || s->device->driver->done(s->device, last)) return XFT_OK;
-    return s->device->driver->wait(s->device, last);
+    return await_ticket(s, s->tickets[s->slot]);
 }
 
 xft_status xft_stream_inputs(xft_stream *s, void **slot) {
@@ -247,8 +251,7 @@ xft_status xft_stream_wait(xft_stream *s, uint64_t ticket) {
     XFT_TRY(check_finished(s, "xft_stream_wait"));
     XFT_FAIL_IF(ticket > latest(s), XFT_ERROR_INVALID_ARGUMENT, "xft_stream_wait: ticket %llu; the last of %s was %llu",
                 (unsigned long long)ticket, s->name, (unsigned long long)latest(s));
-    if (s->device->driver->done(s->device, ticket)) return XFT_OK;
-    return s->device->driver->wait(s->device, ticket);
+    return await_ticket(s, ticket);
 }
 
 xft_status xft_stream_outputs(xft_stream *s, uint64_t ticket, const void **values) {

@@ -402,7 +402,7 @@ static xft_status check_transfer(const char *function, const xft_tensor *t, xft_
     XFT_FAIL_IF(dtype != t->dtype && (dtype != XFT_F32 || t->dtype == XFT_U32), XFT_ERROR_INVALID_ARGUMENT,
                 "%s: dtype is %s; expected %s%s", function, xft_dtype_name(dtype), xft_dtype_name(t->dtype),
                 t->dtype == XFT_U32 ? "" : " or f32");
-    return XFT_OK;
+    return xft_check_alive(t->buffer->device);
 }
 
 /* Rows that go through one block of host memory at a time. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "error.h"
 #include "xft/ops.h"
 
 static int problems;
@@ -318,6 +319,7 @@ static void try_with(uint32_t n, VkResult result, bool memory, bool and_all_afte
     lost = false;
     wrap_malloc = memory;
     bool right;
+    xft_fail(XFT_OK, "old");
     xft_status status = use_library(&right);
     wrap_malloc = false;
     const bool failed = n && calls >= n;
@@ -325,6 +327,11 @@ static void try_with(uint32_t n, VkResult result, bool memory, bool and_all_afte
     CHECK(status == XFT_OK ? !lost : failed, "call %u with %d: %s (%s)", n, result, xft_status_name(status),
           xft_error());
     CHECK(!lost || status == XFT_ERROR_DEVICE_LOST, "call %u: lost, yet %s", n, xft_status_name(status));
+    CHECK(status == XFT_OK || strcmp(xft_error(), "old"), "call %u with %d: an error without a message", n, result);
+    const xft_status meant = result == VK_ERROR_DEVICE_LOST            ? XFT_ERROR_DEVICE_LOST
+                             : result == VK_ERROR_OUT_OF_DEVICE_MEMORY ? XFT_ERROR_OUT_OF_DEVICE_MEMORY
+                                                                       : XFT_ERROR_OUT_OF_HOST_MEMORY;
+    CHECK(status == XFT_OK || status == meant, "call %u with %d: %s", n, result, xft_status_name(status));
     CHECK(uses_when_lost == 0, "call %u: the queue of a lost device is used", n);
     CHECK(alive == 0, "call %u with %d: %d Vulkan objects left", n, result, alive);
     CHECK(locked == 0, "call %u with %d: still locked", n, result);

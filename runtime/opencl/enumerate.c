@@ -112,6 +112,8 @@ static void find_reason(cl_device_id id, const xft_device_info *info, char *reas
     else if (number(id, CL_DEVICE_ADDRESS_BITS) != 64)
         snprintf(reason, size, "its addresses have %u bits, 64 are needed: use another device or driver",
                  (unsigned)number(id, CL_DEVICE_ADDRESS_BITS));
+    else if (info->memory_bytes == 0 || info->max_allocation_bytes == 0)
+        snprintf(reason, size, "its driver does not tell how much memory there is: install a newer driver");
     else if (info->max_workgroup_size < NEEDED_WORKGROUP)
         snprintf(reason, size, "work-groups of at most %u, %d are needed: use another device", info->max_workgroup_size,
                  NEEDED_WORKGROUP);

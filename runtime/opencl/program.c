@@ -237,9 +237,8 @@ bool xft_cl_done(xft_device *device, uint64_t ticket) {
     return true;
 }
 
-xft_status xft_cl_timings(xft_program *program, uint32_t slot, double *ms) {
+static xft_status add_timings(const xft_program *program, uint32_t slot, double *ms) {
     const recording *r = program->impl;
-    for (uint32_t i = 0; i < program->op_count; i++) ms[i] = 0;
     for (uint32_t i = 0; i < program->count; i++) {
         const size_t place = (size_t)slot * program->count + i;
         cl_event event = program->timers ? r->events[place] : NULL;
@@ -253,4 +252,9 @@ xft_status xft_cl_timings(xft_program *program, uint32_t slot, double *ms) {
         if (end > start) ms[program->commands[i].op_index] += (double)(end - start) * 1e-6;
     }
     return XFT_OK;
+}
+
+xft_status xft_cl_timings(xft_program *program, uint32_t slot, double *ms) {
+    for (uint32_t i = 0; i < program->op_count; i++) ms[i] = 0;
+    return xft_cl_note(program->device, add_timings(program, slot, ms));
 }

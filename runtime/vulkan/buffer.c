@@ -77,7 +77,7 @@ static xft_status copy_and_wait(vk_device *vk, const vk_buffer *from, uint64_t f
 }
 
 static xft_status need_staging(vk_device *vk) {
-    XFT_TRY(xft_vk_check_alive(vk));
+    XFT_TRY(xft_check_alive(vk->front));
     return vk->staging.impl ? XFT_OK : xft_vk_buffer_create(vk->front, STAGING_BYTES, true, &vk->staging);
 }
 

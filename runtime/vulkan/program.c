@@ -200,7 +200,7 @@ xft_status xft_vk_submit(xft_program *program, uint32_t slot, uint64_t *ticket) 
 xft_status xft_vk_timings(xft_program *program, uint32_t slot, double *ms) {
     vk_device *vk = xft_vk(program->device);
     const vk_program *p = program->impl;
-    XFT_TRY(xft_vk_check_alive(vk));
+    XFT_TRY(xft_check_alive(vk->front));
     XFT_FAIL_IF(!p->queries, XFT_ERROR_UNSUPPORTED, "the recording has no timers");
     const uint32_t bits = vk->physical.timestamp_bits;
     const uint64_t mask = bits < 64 ? (UINT64_C(1) << bits) - 1 : UINT64_MAX;

@@ -5,12 +5,6 @@ xft_status xft_vk_queue_result(vk_device *vk, VkResult result, const char *call)
     return xft_vk_result(result, call);
 }
 
-xft_status xft_vk_check_alive(const vk_device *vk) {
-    XFT_FAIL_IF(vk->front->lost, XFT_ERROR_DEVICE_LOST, "device %s was lost earlier: close it and open it again",
-                vk->front->info.id);
-    return XFT_OK;
-}
-
 static void lock(vk_device *vk) {
     if (vk->lock_queue) vk->lock_queue(vk->user);
 }
@@ -20,7 +14,7 @@ static void unlock(vk_device *vk) {
 }
 
 xft_status xft_vk_queue_submit(vk_device *vk, VkCommandBuffer buffer, bool last) {
-    XFT_TRY(xft_vk_check_alive(vk));
+    XFT_TRY(xft_check_alive(vk->front));
     const uint64_t ticket = vk->submitted + 1;
     const VkTimelineSemaphoreSubmitInfo values = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
                                                   .signalSemaphoreValueCount = 1,
@@ -54,8 +48,8 @@ void xft_vk_queue_drain(vk_device *vk) {
 
 xft_status xft_vk_wait(xft_device *device, uint64_t ticket) {
     vk_device *vk = xft_vk(device);
-    XFT_TRY(xft_vk_check_alive(vk));
-    if (xft_vk_done(device, ticket)) return xft_vk_check_alive(vk);
+    XFT_TRY(xft_check_alive(vk->front));
+    if (xft_vk_done(device, ticket)) return xft_check_alive(device);
     const VkSemaphoreWaitInfo wait = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
                                       .semaphoreCount = 1,
                                       .pSemaphores = &vk->timeline,

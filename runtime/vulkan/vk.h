@@ -206,8 +206,6 @@ xft_status xft_vk_queue_submit(vk_device *vk, VkCommandBuffer buffer, bool last)
 void xft_vk_queue_drain(vk_device *vk);
 xft_status xft_vk_wait(xft_device *device, uint64_t ticket);
 bool xft_vk_done(xft_device *device, uint64_t ticket);
-/* XFT_ERROR_DEVICE_LOST when the device was lost earlier. */
-xft_status xft_vk_check_alive(const vk_device *vk);
 
 /* Everything before against everything after: kernels and copies; for the host too when `host`. */
 void xft_vk_barrier(vk_device *vk, VkCommandBuffer commands, bool host);
