@@ -6,6 +6,7 @@
 #include "optimizer.h"
 #include "trainer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,51 @@ static xft_status train(oracle *o, xft_model *model, const xft_train_options *op
     return status;
 }
 
+/* A number of the parameters against what was computed. */
+static void expect_number(oracle *o, const char *name, double expected, double computed) {
+    const double error = fabs(computed / expected - 1);
+    if (error <= 1e-4 || o->failed++) return; /* NaN fails */
+    snprintf(o->message, sizeof o->message, "%s: %g, expected %g", name, computed, expected);
+}
+
+/* Cross-entropy over all labelled tokens of all steps with the model as it is. */
+static xft_status whole_loss(const oracle *o, xft_model *model, const xft_train_options *options, uint32_t count,
+                             double *loss) {
+    oracle_batch *batches = calloc(count, sizeof *batches);
+    xft_batch *plain = calloc(count, sizeof *plain);
+    xft_trainer *t;
+    xft_metrics m = {0};
+    xft_status status = xft_trainer_create(model, options, &t);
+    for (uint32_t i = 0; i < count && status == XFT_OK; i++) {
+        status = oracle_batch_make(o, i, &model->config, false, &batches[i]);
+        plain[i] = batches[i].batch;
+    }
+    if (status == XFT_OK) status = xft_trainer_step(t, plain, count, 0);
+    if (status == XFT_OK) status = xft_trainer_flush(t, &m);
+    *loss = m.loss;
+    xft_trainer_destroy(t);
+    for (uint32_t i = 0; i < count; i++) oracle_batch_free(&batches[i]);
+    free(plain);
+    free(batches);
+    return status;
+}
+
+/* What merging has learned: alpha of the useful expert in every layer. */
+static xft_status compare_alpha(oracle *o, const xft_model *model) {
+    const json_t *final = json_object_get(o->params, "final_alpha");
+    const uint32_t useful = (uint32_t)oracle_number(o, "useful_expert", 1) - 1;
+    if (!final) return XFT_OK;
+    if (json_array_size(final) != model->config.num_layers) return xft_fail(XFT_ERROR_FORMAT, "final_alpha: layers");
+    for (uint32_t l = 0; l < model->config.num_layers; l++) {
+        float a[64];
+        double sum = 0;
+        XFT_TRY(xft_tensor_read(&model->weights.layers[l].mixing, XFT_F32, a));
+        for (uint32_t i = 0; i < xft_config_routed(&model->config); i++) sum += exp((double)a[i]);
+        expect_number(o, "final_alpha", json_number_value(json_array_get(final, l)), exp((double)a[useful]) / sum);
+    }
+    return XFT_OK;
+}
+
 xft_status oracle_run_training(oracle *o) {
     bool merge = !strcmp(o->kind, "train_merge");
     uint32_t steps = (uint32_t)oracle_number(o, "steps", 0), accum = (uint32_t)oracle_number(o, "grad_accum", 1);
@@ -83,7 +129,16 @@ xft_status oracle_run_training(oracle *o) {
                                  .weight_decay = (float)oracle_number(o, "weight_decay", 0),
                                  .max_norm = (float)oracle_number(o, "max_norm", 0),
                                  .official = !strcmp(oracle_text(o, "variant"), "official")};
+    const bool losses = json_object_get(o->params, "learned_loss");
+    double uniform = 0, learned = 0;
+    if (status == XFT_OK && losses) status = whole_loss(o, model, &options, steps * accum, &uniform);
     if (status == XFT_OK) status = train(o, model, &options, steps, accum);
+    if (status == XFT_OK && losses) status = whole_loss(o, model, &options, steps * accum, &learned);
+    if (status == XFT_OK) status = compare_alpha(o, model);
+    if (losses) {
+        expect_number(o, "uniform_loss", oracle_number(o, "uniform_loss", 0), uniform);
+        expect_number(o, "learned_loss", oracle_number(o, "learned_loss", 0), learned);
+    }
     oracle_batch_free(&first);
     xft_model_destroy(model);
     return status;
