@@ -140,15 +140,19 @@ static xft_status measure_idle(xft_trainer *trainer, const xft_batch *batch, dou
     return XFT_OK;
 }
 
+static xft_train_options options_of(const named_model *m, stage s, xft_dtype dtype) {
+    return (xft_train_options){.tokens = m->sequences * m->length,
+                               .sequences = m->sequences,
+                               .merge = s == MERGE,
+                               .optimizer = XFT_ADAFACTOR,
+                               .precision = dtype == XFT_BF16 ? XFT_PRECISION_STOCHASTIC : XFT_PRECISION_F32,
+                               .seed = 1};
+}
+
 static xft_status train(xft_device *device, const named_model *m, stage s, xft_dtype dtype, result *r) {
-    uint32_t tokens = m->sequences * m->length;
-    xft_train_options options = {.tokens = tokens,
-                                 .sequences = m->sequences,
-                                 .merge = s == MERGE,
-                                 .optimizer = XFT_ADAFACTOR,
-                                 .precision = dtype == XFT_BF16 ? XFT_PRECISION_STOCHASTIC : XFT_PRECISION_F32,
-                                 .timers = xft_device_get_info(device)->timestamps,
-                                 .seed = 1};
+    xft_train_options options = options_of(m, s, dtype);
+    const uint32_t tokens = options.tokens;
+    options.timers = xft_device_get_info(device)->timestamps;
     uint64_t before = buffer_bytes(device);
     double resident = peak_resident();
     xft_model *model = NULL;
@@ -297,8 +301,7 @@ static void run(xft_device *device, const named_model *m, stage s, xft_dtype dty
             config.top_k = m->top_k;
             config.gate_mlp = config.gate_noise = true;
         }
-        xft_train_options options = {
-            .tokens = m->sequences * m->length, .sequences = m->sequences, .merge = s == MERGE};
+        const xft_train_options options = options_of(m, s, dtype);
         xft_plan_training(&config, dtype, &options, device, &plan);
     }
     if (plan.total > available) {
@@ -328,13 +331,11 @@ static void run(xft_device *device, const named_model *m, stage s, xft_dtype dty
     putchar('\n');
     fflush(stdout);
     json_t *row =
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I}", "model", m->name, "stage",
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:f,s:f,s:f,s:f,s:f,s:I,s:I}", "model", m->name, "stage",
                   stage_names[s], "api", info->api == XFT_API_VULKAN ? "vulkan" : "opencl", "device", name, "driver",
-                  info->driver, "dtype", xft_dtype_name(dtype), "tokens", r.tokens, "tokens_per_s",
+                  info->driver, "dtype", xft_dtype_name(dtype), "tokens", (json_int_t)r.tokens, "tokens_per_s",
                   1e3 * r.tokens / r.ms, "spread", r.spread / r.ms, "model_gflops", r.gflops, "openblas_gflops", blas,
                   "device_gemm_gflops", gemm, "bytes_planned", (json_int_t)r.planned, "bytes_used", (json_int_t)r.used);
-    if (s != DECODE && r.idle >= 0) json_object_set_new(row, "idle", json_real(r.idle));
-    if (s == DECODE) json_object_set_new(row, "copy_share", json_real(gbs / roof->gbs));
     bench_stamp(row);
     json_array_append_new(rows, row);
     save();

@@ -141,6 +141,19 @@ Test(models, bf16_gradients_are_rounded_anew_in_every_micro_batch) {
 
 /* ---- Noise ---- */
 
+/* The noise of rows of a layer in the last micro-batch, [count,E']. */
+static float *drawn_noise(const xft_trainer *t, uint32_t layer, uint32_t first, uint32_t count) {
+    const uint32_t routed = xft_config_routed(t->network.config), width = xft_cols(&t->network.layers[layer].state);
+    xft_tensor rows;
+    OK(xft_tensor_rows(&t->network.layers[layer].state, first, count, &rows));
+    float *values = malloc((size_t)count * width * sizeof *values), *noise = malloc(count * routed * sizeof *noise);
+    OK(xft_tensor_read(&rows, XFT_F32, values));
+    for (uint32_t i = 0; i < count * routed; i++) /* a, g, s, then n */
+        noise[i] = values[i / routed * width + 3 * routed + i % routed];
+    free(values);
+    return noise;
+}
+
 Test(models, noise_does_not_depend_on_the_cut) {
     xft_config c = small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true);
     xft_model *model;
@@ -161,15 +174,7 @@ Test(models, noise_does_not_depend_on_the_cut) {
         OK(xft_trainer_create(model, &options, &t));
         double loss;
         OK(small_loss(t, cut ? batches : &whole.batch, cut ? 2 : 1, &loss));
-        xft_tensor state = t->network.layers[1].state, rows;
-        OK(xft_tensor_rows(&state, cut ? 0 : length, length, &rows)); /* of the second sequence */
-        uint32_t width = xft_cols(&state);
-        float *values = malloc(length * width * sizeof *values);
-        OK(xft_tensor_read(&rows, XFT_F32, values));
-        noise[cut] = malloc(length * routed * sizeof(float));
-        for (uint32_t i = 0; i < length * routed; i++) /* a, g, s, then n */
-            noise[cut][i] = values[i / routed * width + 3 * routed + i % routed];
-        free(values);
+        noise[cut] = drawn_noise(t, 1, cut ? 0 : length, length); /* of the second sequence */
         xft_trainer_destroy(t);
     }
     cr_expect(!memcmp(noise[0], noise[1], length * routed * sizeof(float)));
@@ -181,6 +186,37 @@ Test(models, noise_does_not_depend_on_the_cut) {
         small_data_free(&half[i]);
     }
     small_data_free(&whole);
+    xft_model_destroy(model);
+}
+
+/* The same seed and step give the same noise; another seed, in either half, step or layer another one. */
+Test(models, noise_follows_seed_and_step) {
+    static const struct {
+        uint64_t seed;
+        uint32_t step, layer;
+    } draws[] = {{7, 0, 0}, {7, 0, 0}, {8, 0, 0}, {7 + (1ull << 32), 0, 0}, {7, 1, 0}, {7, 0, 1}};
+    enum { DRAWS = sizeof draws / sizeof *draws };
+    xft_config c = small_moe(XFT_FAMILY_LLAMA, 4, 2, XFT_GATE_XFT, true);
+    xft_model *model;
+    small_data d;
+    small_data_make(&d, 1, 16, false, 3);
+    OK(small_model(device, &c, XFT_F32, 11, &model));
+    float *noise[DRAWS];
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        xft_trainer *t;
+        double loss;
+        OK(xft_trainer_create(model, &(xft_train_options){.tokens = 16, .sequences = 1, .seed = draws[i].seed}, &t));
+        for (uint32_t step = 0; step <= draws[i].step; step++) OK(small_loss(t, &d.batch, 1, &loss));
+        noise[i] = drawn_noise(t, draws[i].layer, 0, 16);
+        xft_trainer_destroy(t);
+        for (uint32_t k = 0; k < i; k++) {
+            uint32_t same = 0;
+            for (uint32_t j = 0; j < 16 * 3; j++) same += noise[i][j] == noise[k][j];
+            cr_expect_eq(same, i == 1 && k == 0 ? 16u * 3 : 0u, "draws %u and %u: %u numbers are the same", k, i, same);
+        }
+    }
+    for (uint32_t i = 0; i < DRAWS; i++) free(noise[i]);
+    small_data_free(&d);
     xft_model_destroy(model);
 }
 
