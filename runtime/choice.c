@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* device->choices holds three JSON objects: known (cache and options), made (by this run), and the text handed out. */
+/* Two JSON objects, from the text or the cache and the tuner, and what this process took; the text handed out. */
 struct xft_choices {
-    json_t *known, *made;
-    bool changed, given;
+    json_t *known, *taken;
+    bool changed, given, incomplete;
     char *text;
 };
 
@@ -40,28 +40,21 @@ static json_t *choices_of(json_t *document) {
     return json_incref(choices);
 }
 
-xft_status xft_choices_load(xft_device *device, const char *text) {
-    struct xft_choices *c = calloc(1, sizeof *c);
-    XFT_FAIL_IF(!c, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choices of kernels");
-    device->choices = c;
-    c->known = json_object();
-    c->made = json_object();
-    XFT_FAIL_IF(!c->known || !c->made, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choices of kernels");
-    c->given = text != NULL;
-    char *path = text ? NULL : cache_path(device);
-    if (path) {
-        json_t *document = json_load_file(path, 0, NULL), *choices = choices_of(document);
-        if (choices) json_object_update(c->known, choices);
-        json_decref(choices);
-        json_decref(document);
-        free(path);
-    }
-    if (!text) return XFT_OK;
+/* The text may come from another device, where a run goes on with other bits. */
+static bool is_of(const xft_device *device, const json_t *document) {
+    const char *name = json_string_value(json_object_get(document, "device"));
+    const char *api = json_string_value(json_object_get(document, "api"));
+    return (!name || !strcmp(name, device->info.name)) && (!api || !strcmp(api, device->driver->name));
+}
+
+static xft_status take_text(xft_device *device, const char *text) {
+    struct xft_choices *c = device->choices;
     json_error_t error;
     json_t *document = json_loads(text, 0, &error);
     XFT_FAIL_IF(!document, XFT_ERROR_FORMAT, "options.choices is not JSON: line %d: %s", error.line, error.text);
     json_t *choices = choices_of(document);
-    if (choices) json_object_update(c->known, choices);
+    c->given = choices && is_of(device, document);
+    if (c->given) json_object_update(c->known, choices);
     json_decref(document);
     XFT_FAIL_IF(!choices, XFT_ERROR_FORMAT,
                 "options.choices has no object \"choices\" of strings; expected the text of xft_device_choices");
@@ -69,26 +62,47 @@ xft_status xft_choices_load(xft_device *device, const char *text) {
     return XFT_OK;
 }
 
-const char *xft_choice_get(xft_device *device, const char *key) {
-    struct xft_choices *c = device->choices;
-    json_t *value = json_object_get(c->known, key);
-    if (!value) return NULL;
-    json_object_set(c->made, key, value);
-    return json_string_value(value);
+xft_status xft_choices_load(xft_device *device, const char *text) {
+    struct xft_choices *c = calloc(1, sizeof *c);
+    XFT_FAIL_IF(!c, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choices of kernels");
+    device->choices = c;
+    c->known = json_object();
+    c->taken = json_object();
+    XFT_FAIL_IF(!c->known || !c->taken, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choices of kernels");
+    if (text) XFT_TRY(take_text(device, text));
+    char *path = c->given ? NULL : cache_path(device);
+    if (path) {
+        json_t *document = json_load_file(path, 0, NULL), *choices = choices_of(document);
+        if (choices) json_object_update(c->known, choices);
+        json_decref(choices);
+        json_decref(document);
+        free(path);
+    }
+    return XFT_OK;
+}
+
+const char *xft_choice_get(const xft_device *device, const char *key) {
+    return json_string_value(json_object_get(device->choices->known, key));
 }
 
 xft_status xft_choice_set(xft_device *device, const char *key, const char *value) {
     struct xft_choices *c = device->choices;
-    json_t *text = json_string(value);
-    bool failed = !text || json_object_set(c->known, key, text) || json_object_set(c->made, key, text);
-    json_decref(text);
-    XFT_FAIL_IF(failed, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choice of %s", key);
+    XFT_FAIL_IF(json_object_set_new(c->known, key, json_string(value)), XFT_ERROR_OUT_OF_HOST_MEMORY,
+                "no memory for the choice of %s", key);
     c->changed = true;
     return XFT_OK;
 }
 
+void xft_choice_note(const xft_device *device, const char *key, const char *value) {
+    struct xft_choices *c = device->choices;
+    const char *before = json_string_value(json_object_get(c->taken, key));
+    if (before && !strcmp(before, value)) return;
+    c->incomplete |= json_object_set_new(c->taken, key, json_string(value)) != 0;
+}
+
 static json_t *document_of(const xft_device *device, json_t *choices) {
-    return json_pack("{s:s,s:s,s:O}", "device", device->info.name, "driver", device->info.driver, "choices", choices);
+    return json_pack("{s:s,s:s,s:s,s:O}", "device", device->info.name, "api", device->driver->name, "driver",
+                     device->info.driver, "choices", choices);
 }
 
 void xft_choices_save(xft_device *device) {
@@ -114,7 +128,7 @@ void xft_choices_free(xft_device *device) {
     struct xft_choices *c = device->choices;
     if (!c) return;
     json_decref(c->known);
-    json_decref(c->made);
+    json_decref(c->taken);
     free(c->text);
     free(c);
     device->choices = NULL;
@@ -122,9 +136,12 @@ void xft_choices_free(xft_device *device) {
 
 xft_status xft_choices_text(xft_device *device, const char **json) {
     struct xft_choices *c = device->choices;
-    json_t *document = document_of(device, c->made);
+    json_t *all = json_copy(c->known);
+    const bool failed = c->incomplete || !all || json_object_update(all, c->taken);
+    json_t *document = failed ? NULL : document_of(device, all);
     char *text = document ? json_dumps(document, JSON_SORT_KEYS) : NULL;
     json_decref(document);
+    json_decref(all);
     XFT_FAIL_IF(!text, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the text of the choices");
     free(c->text);
     c->text = text;

@@ -1,8 +1,10 @@
 #include "record.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "choice.h"
 #include "stream.h"
 
 xft_device *xft_stream_device(const xft_stream *stream) {
@@ -48,9 +50,31 @@ uint32_t xft_groups_for(const xft_device *device, uint32_t items) {
     return items < 1 ? 1 : items < most ? items : most;
 }
 
+/* One of the `count` numbers for `key`: the one that is known, else the rule's. */
+static uint32_t choose_number(const xft_device *device, const char *key, const uint32_t *numbers, uint32_t count,
+                              uint32_t rule) {
+    const char *known = xft_choice_get(device, key);
+    char text[16];
+    for (uint32_t i = 0; i < count && known; i++) {
+        snprintf(text, sizeof text, "%u", numbers[i]);
+        if (!strcmp(known, text)) rule = numbers[i];
+    }
+    snprintf(text, sizeof text, "%u", rule);
+    xft_choice_note(device, key, text);
+    return rule;
+}
+
 uint32_t xft_workgroup_for(const xft_device *device) {
-    if (device->info.device_class == XFT_CLASS_CPU) return 64;
-    return device->info.max_workgroup_size < 256 ? 128 : 256;
+    static const uint32_t sizes[] = {64, 128, 256};
+    const bool cpu = device->info.device_class == XFT_CLASS_CPU;
+    return choose_number(device, "workgroup", sizes, 3, cpu ? 64 : device->info.max_workgroup_size < 256 ? 128 : 256);
+}
+
+uint32_t xft_lanes_for(const xft_device *device) {
+    static const uint32_t lanes[] = {0, 8, 16};
+    const uint32_t native = device->info.native_vector_width;
+    if (device->info.api != XFT_API_OPENCL || device->info.device_class != XFT_CLASS_CPU) return 0;
+    return choose_number(device, "lanes", lanes, 3, native >= 16 ? 16 : native >= 4 ? 8 : 0);
 }
 
 bool xft_ranges_conflict(const xft_range *a, const xft_range *b) {

@@ -79,8 +79,12 @@ xft_status xft_check_apart(xft_stream *stream, const char *op, uint32_t outputs,
  * class only. */
 uint32_t xft_groups_for(const xft_device *device, uint32_t items);
 
-/* Invocations per work-group for row-wise and element-wise kernels on this device. */
+/* Invocations per work-group for row-wise and element-wise kernels on this device: the choice "workgroup". */
 uint32_t xft_workgroup_for(const xft_device *device);
+
+/* Floats of a vector in the forms for CPUs, 16 or 8; 0: the device takes the plain forms. The choice "lanes", of CPU
+ * devices through OpenCL; 0 on all others. */
+uint32_t xft_lanes_for(const xft_device *device);
 
 /* Estimate of a dispatch's time before the device was measured (xft_calibrate), for cutting a recording into submits:
  * the order of magnitude of a small GPU, or of a CPU device. */

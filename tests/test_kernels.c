@@ -1,4 +1,5 @@
 /* Suite `runtime`: the table of kernels against what the build embedded, the caches on disk, the text of choices. */
+#include "driver_test.h"
 #include "fixture.h"
 #include "kernel.h"
 #include "ops/gemm_choice.h"
@@ -241,9 +242,25 @@ static void count_report(void *user, const char *products, const char *choice, d
     ++*(uint32_t *)user;
 }
 
+static void see_report(void *user, const char *products, const char *choice, double ms, double rule_ms) {
+    cr_expect(*choice && ms > 0 && ms <= rule_ms);
+    snprintf(user, XFT_GEMM_KEY, "%s", products);
+}
+
+/* What matrix units serve can be tuned as all else. */
+Test(choices, products_of_f16_are_tuned) {
+    char told[XFT_GEMM_KEY] = "";
+    xft_device *device = fixture_open(&(xft_device_options){.cache_dir = ""});
+    const xft_gemm_problem f16 = {XFT_NT, XFT_F16, XFT_F16, XFT_F16, 64, 64, 64, 0};
+    OK(xft_tune_class(device, &f16, see_report, told));
+    cr_expect_str_eq(told, "gemm nt f16 f16 f16 small");
+    xft_device_close(device);
+}
+
+static const xft_gemm_problem cube = {XFT_NT, XFT_F32, XFT_F32, XFT_F32, 128, 128, 128, 0};
+
 /* A measured choice is made by every later device, one of a text by the device that got it, and by no other. */
 Test(choices, measured_ones_are_remembered_and_given_ones_decide) {
-    static const xft_gemm_problem cube = {XFT_NT, XFT_F32, XFT_F32, XFT_F32, 128, 128, 128, 0};
     static const char key[] = "\"gemm nt f32 f32 f32 small\"";
     char dir[] = "/tmp/xft-choices-XXXXXX", made[2][1000], name[XFT_GEMM_KEY];
     const char *text;
@@ -261,72 +278,158 @@ Test(choices, measured_ones_are_remembered_and_given_ones_decide) {
     cr_expect_eq(reports, 1);
     cr_expect_str_eq(made[0], made[1]);
 
-    static const char *const given[] = {"{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 64x32 8x4\"}}",
-                                        "{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 0x0 0x0\"}}",
-                                        "{\"choices\": {}}"};
-    for (int i = 0; i < 3; i++) {
-        xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given[i]});
+    static const struct {
+        const char *choices;
+        bool decides, of_class;
+    } given[] = {
+        {"{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 64x32 8x4\"}}", true, true},
+        {"{\"choices\": {\"gemm nt f32 f32 f32 128x128x128\": \"plain 64x32 8x4\"}}", true, false},
+        {"{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 64x64 8x8\", "
+         "\"gemm nt f32 f32 f32 128x128x128\": \"plain 64x32 8x4\"}}",
+         true, true},
+        {"{\"choices\": {\"gemm nt f32 f32 f32 small\": \"plain 0x0 0x0\"}}", false, true},
+        {"{\"choices\": {\"gemm nt f32 f32 f32 128x128x128\": \"cpu 7\"}}", false, false},
+        {"{\"choices\": {}}", false, false},
+    };
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given[i].choices});
         xft_gemm_choice choice = xft_gemm_choose(device, &cube);
         xft_gemm_describe(&choice, name);
-        cr_expect_eq(!strcmp(name, "plain 64x32 8x4"), i == 0, "%s", name);
+        cr_expect_eq(!strcmp(name, "plain 64x32 8x4"), given[i].decides, "%s: %s", given[i].choices, name);
         OK(xft_device_choices(device, &text));
-        cr_expect_eq(strstr(text, key) != NULL, i < 2);
+        cr_expect_eq(strstr(text, key) != NULL, given[i].of_class, "%s: %s", given[i].choices, text);
         xft_device_close(device);
     }
     each_file(dir, remove_file);
     rmdir(dir);
 }
 
-Test(choices, text_is_json_and_reproduces_itself) {
-    static char first[1 << 16], second[1 << 16];
-    run_add("", NULL, first, sizeof first);
-    json_t *json = json_loads(first, 0, NULL);
-    cr_assert(json, "%s", first);
-    cr_expect(json_is_object(json_object_get(json, "choices")));
-    json_decref(json);
-    run_add("", first, second, sizeof second);
-    cr_expect_str_eq(first, second);
+/* What a driver may say of the same device after an update: less memory and other vectors; or, where rules go by the
+ * class of the device alone, another class. */
+static void change_limits(xft_device *device) {
+    device->info.local_memory_bytes = 32768;
+    device->info.native_vector_width = device->info.native_vector_width == 8 ? 16 : 8;
+    if (device->info.api == XFT_API_VULKAN) device->info.device_class = XFT_CLASS_DISCRETE;
 }
 
-/* A product, a norm and attention, with the cache in `dir`; gives what came out. */
-enum { TOKENS = 37, WIDTH = 48 };
-static void run_block(const char *dir, const char *given, char *choices, size_t room, float *out) {
-    xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given});
+/* A norm, a product and attention both ways, with the cache in `dir`; gives what came out. */
+enum { TOKENS = 37, HEADS = 11, WIDTH = HEADS * 64 };
+static void run_block(const char *dir, const char *given, bool changed, char *choices, size_t room, float *out) {
+    xft_device *device =
+        fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given, .submit_budget_ms = -1});
+    const xft_device_info info = device->info;
+    if (changed) change_limits(device);
     xft_arena *arena;
     xft_stream *stream;
     OK(xft_arena_create(device, "block", 0, &arena));
     OK(xft_stream_create(device, NULL, &stream));
-    xft_tensor x = fixture_tensor(arena, TOKENS, WIDTH, -1, 0.0013f),
-               w = fixture_tensor(arena, WIDTH, WIDTH, 1, -7e-4f);
+    xft_tensor x = fixture_tensor(arena, TOKENS, WIDTH, -1, 0.00013f),
+               w = fixture_tensor(arena, WIDTH, WIDTH, 1, -7e-6f);
     xft_tensor q = fixture_tensor(arena, TOKENS, WIDTH, 0, 0), o = fixture_tensor(arena, TOKENS, WIDTH, 0, 0);
-    xft_tensor g = fixture_tensor(arena, 1, WIDTH, 1, 0.01f), rstd = fixture_tensor(arena, 1, TOKENS, 0, 0);
-    xft_tensor lse = fixture_tensor(arena, 4, TOKENS, 0, 0), segments;
+    xft_tensor g = fixture_tensor(arena, 1, WIDTH, 1, 0.001f), rstd = fixture_tensor(arena, 1, TOKENS, 0, 0);
+    xft_tensor lse = fixture_tensor(arena, HEADS, TOKENS, 0, 0), delta = lse, segments, d[3];
+    OK(xft_tensor_create(arena, XFT_F32, 2, (const uint32_t[]){HEADS, TOKENS}, &delta));
+    for (int i = 0; i < 3; i++) d[i] = fixture_tensor(arena, TOKENS, WIDTH, 0, 0);
     uint32_t seen[TOKENS][4];
     for (uint32_t t = 0; t < TOKENS; t++) memcpy(seen[t], (uint32_t[]){0, TOKENS, TOKENS, 1}, sizeof seen[t]);
     OK(xft_tensor_create(arena, XFT_U32, 2, (const uint32_t[]){TOKENS, 4}, &segments));
     OK(xft_tensor_write(&segments, XFT_U32, seen));
     OK(xft_rms_norm(stream, &x, &g, 1e-5f, &o, &rstd));
     OK(xft_gemm(stream, XFT_NT, &o, &w, &q, false));
-    OK(xft_attention(stream, &q, &q, &x, &segments, WIDTH / 4, 0.3f, &o, &lse));
+    OK(xft_attention(stream, &q, &q, &x, &segments, 64, 0.0003f, &o, &lse));
+    OK(xft_attention_backward(stream, &q, &q, &x, &o, &x, &lse, &segments, 64, 0.0003f, &delta, &d[0], &d[1], &d[2]));
     OK(xft_stream_run(stream));
-    OK(xft_tensor_read(&o, XFT_F32, out));
+    for (int i = 0; i < 3; i++) OK(xft_tensor_read(&d[i], XFT_F32, out + i * TOKENS * WIDTH));
     const char *text;
     OK(xft_device_choices(device, &text));
-    snprintf(choices, room, "%s", text);
+    cr_assert_lt(strlen(text), room);
+    memcpy(choices, text, strlen(text) + 1);
+    device->info = info;
     fixture_close(device, arena, stream);
 }
 
-Test(choices, a_removed_cache_gives_the_same_bits) {
-    static char first[1 << 16], second[1 << 16];
-    static float expected[TOKENS * WIDTH], out[TOKENS * WIDTH];
+static char first_text[1 << 14], second_text[1 << 14];
+static float first_bits[3 * TOKENS * WIDTH], second_bits[3 * TOKENS * WIDTH];
+
+Test(choices, text_is_json_of_all_that_was_chosen) {
+    run_block("", NULL, false, first_text, sizeof first_text, first_bits);
+    json_t *json = json_loads(first_text, 0, NULL), *choices = json_object_get(json, "choices");
+    cr_assert(json, "%s", first_text);
+    static const char *const keys[] = {"workgroup", "gemm nt f32 f32 f32 37x704x704", "attention 64",
+                                       "attention_backward_q 64", "attention_backward_kv 64"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        cr_expect(json_is_string(json_object_get(choices, keys[i])), "no %s in %s", keys[i], first_text);
+    json_decref(json);
+}
+
+/* The cache is gone, and rules would decide otherwise: the text of the first run gives its bits again. */
+Test(choices, a_text_gives_the_same_bits_without_a_cache_and_under_other_limits) {
     const char *dir = fixture_folder("removed");
-    run_block(dir, NULL, first, sizeof first, expected);
+    run_block(dir, NULL, false, first_text, sizeof first_text, first_bits);
+    run_block(dir, NULL, true, second_text, sizeof second_text, second_bits);
+    cr_expect(memcmp(first_bits, second_bits, sizeof first_bits), "limits that change no bits show nothing");
     each_file(dir, remove_file);
-    run_block(dir, first, second, sizeof second, out);
-    cr_expect(!memcmp(expected, out, sizeof out));
-    cr_expect_str_eq(first, second);
+    run_block(dir, first_text, true, second_text, sizeof second_text, second_bits);
+    cr_expect(!memcmp(first_bits, second_bits, sizeof first_bits), "%s\n%s", first_text, second_text);
+    cr_expect_str_eq(first_text, second_text);
     each_file(dir, remove_file);
     rmdir(dir);
+}
+
+/* A text of another device is no text. */
+Test(choices, another_device_decides_for_itself) {
+    static const char *const texts[] = {"{\"device\": \"other\", \"choices\": {\"workgroup\": \"128\"}}",
+                                        "{\"api\": \"other\", \"choices\": {\"workgroup\": \"128\"}}",
+                                        "{\"choices\": {\"workgroup\": \"128\"}}"};
+    for (int i = 0; i < 3; i++) {
+        xft_device *device;
+        OK(test_device_open(&(xft_device_options){.cache_dir = "", .choices = texts[i]}, &device));
+        cr_expect_eq(xft_workgroup_for(device), i < 2 ? 256 : 128);
+        xft_device_close(device);
+    }
+}
+
+static xft_device *cpu_device(const char *choices, uint32_t vector, uint32_t local_memory) {
+    xft_device *device;
+    OK(test_device_open(&(xft_device_options){.cache_dir = "", .choices = choices}, &device));
+    device->info.api = XFT_API_OPENCL;
+    device->info.device_class = XFT_CLASS_CPU;
+    device->info.native_vector_width = vector;
+    device->info.local_memory_bytes = local_memory;
+    return device;
+}
+
+/* Slabs of products on CPUs decide the order of sums: they fit local memory, are made of whole vectors, and stay as a
+ * text says under any limit. */
+Test(choices, slabs_of_products_fit_and_stay) {
+    static const uint32_t memories[] = {8192, 32768, 49152, 65536, 262144, 2097152};
+    for (uint32_t vector = 8; vector <= 16; vector += 8)
+        for (size_t m = 0; m < sizeof memories / sizeof *memories; m++) {
+            xft_device *device = cpu_device(NULL, vector, memories[m]);
+            xft_gemm_choice made[9];
+            const char *text;
+            for (int i = 0; i < 9; i++) {
+                const xft_dtype t = (xft_dtype)(i / 3);
+                made[i] =
+                    xft_gemm_choose(device, &(xft_gemm_problem){(xft_form)(i % 3), t, t, XFT_F32, 300, 200, 1700, 0});
+                const uint32_t *c = made[i].tile; /* VW MR BM KC PC */
+                cr_expect_eq(c[0], vector);
+                cr_expect(c[3] > 0 && c[3] % c[0] == 0, "slabs of %u for vectors of %u", c[3], c[0]);
+                cr_expect_leq(16 * c[3] * c[0], memories[m] / 2);
+            }
+            OK(xft_device_choices(device, &text));
+            xft_device *other = cpu_device(text, 24 - vector, 100000);
+            for (int i = 0; i < 9; i++) {
+                const xft_dtype t = (xft_dtype)(i / 3);
+                const xft_gemm_choice again =
+                    xft_gemm_choose(other, &(xft_gemm_problem){(xft_form)(i % 3), t, t, XFT_F32, 300, 200, 1700, 0});
+                cr_expect_str_eq(again.variant, made[i].variant);
+                cr_expect_eq(again.tile[0], made[i].tile[0]);
+                cr_expect_eq(again.tile[3], made[i].tile[3]);
+            }
+            xft_device_close(other);
+            xft_device_close(device);
+        }
 }
 
 Test(choices, wrong_texts_are_refused) {

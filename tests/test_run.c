@@ -508,9 +508,21 @@ Test(run, a_resume_takes_device_and_choices_of_the_checkpoint) {
     snprintf(name, sizeof name, "out/checkpoints/step-%08llu/state.json", (unsigned long long)step);
     options.opened = NULL;
     options.device = "auto";
-    edit(name, "s/\"choices\": {}/\"choices\": {\"x\": 1}/"); /* no choices that a device could take */
+    edit(name, "s/\"workgroup\": \"[0-9]*\"/\"workgroup\": 128/"); /* no choices that a device could take */
     REFUSED(options, "options.choices has no object");
-    edit(name, "s/\"choices\": {\"x\": 1}/\"choices\": {}/");
+    edit(name, "s/\"workgroup\": 128/\"workgroup\": \"128\"/"); /* another choice than any rule's on a CPU device */
+    stop_after = step + 1;
+    options.event = stop_event;
+    options.save_every = 1;
+    cr_assert_eq(xft_run(&options, NULL), XFT_ERROR_CANCELLED, "%s", xft_error());
+    json_t *run = json_load_file(path_of("out/run.json"), 0, NULL);
+    const json_t *choices = json_object_get(json_object_get(run, "choices"), "choices");
+    cr_expect_str_eq(json_string_value(json_object_get(choices, "workgroup")), "128");
+    cr_expect_gt(json_object_size(choices), 10, "products and attention are missing");
+    json_decref(run);
+    options.event = NULL;
+    OK(xft_run_find(path_of("out"), &state, &step));
+    snprintf(name, sizeof name, "out/checkpoints/step-%08llu/state.json", (unsigned long long)step);
     edit(name, "s/\"name\": \"/\"name\": \"Other /");
     REFUSED(options, "the run was on Other", "name a device");
     options.device = xft_device_get_info(device)->id;

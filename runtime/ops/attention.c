@@ -1,7 +1,9 @@
 /* Attention of ops.h: segments, causal attention forward and backward, the key/value cache. */
+#include "choice.h"
 #include "lanes.h"
 #include "record.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Positions travel through f32 in the kernels, exactly up to 2^24. */
@@ -17,9 +19,11 @@ void xft_lanes_force(const char *form) {
     forced = form;
 }
 
-bool xft_has_lanes(const xft_device_info *info) {
-    if (info->api != XFT_API_OPENCL || info->device_class != XFT_CLASS_CPU) return false;
-    return forced ? !strcmp(forced, "cpu") : info->native_vector_width >= 4;
+uint32_t xft_form_lanes(const xft_device *device) {
+    const uint32_t lanes = xft_lanes_for(device);
+    if (!forced) return lanes;
+    const bool cpu = device->info.api == XFT_API_OPENCL && device->info.device_class == XFT_CLASS_CPU;
+    return strcmp(forced, "cpu") || !cpu ? 0 : lanes ? lanes : 8;
 }
 
 xft_status xft_segments(xft_stream *stream, const xft_tensor *cu_seqlens, const xft_tensor *lengths, bool count_padding,
@@ -74,50 +78,73 @@ typedef struct form {
     uint32_t wg, rows, rows_constant, cols, simd;
 } form;
 
+/* The passes, and the forms of each as the text of choices says them: "plain ROWSxCOLS WG", "cpu VWxCOLS". */
+typedef enum pass { FORWARD, QUERIES, KEYS } pass;
+static const struct {
+    const char *name, *forms[6];
+} passes[] = {
+    [FORWARD] = {"attention", {"cpu 16x32", "cpu 8x32", "plain 64x32 256", "plain 32x32 256"}},
+    [QUERIES] = {"attention_backward_q",
+                 {"cpu 16x32", "cpu 8x32", "plain 64x32 256", "plain 32x32 256", "plain 64x16 256"}},
+    [KEYS] = {"attention_backward_kv",
+              {"cpu 16x32", "cpu 8x32", "plain 32x32 128", "plain 32x32 256", "plain 16x64 256"}},
+};
+
 static bool is_intel(const xft_device_info *info) {
     return strstr(info->name, "Intel") != NULL;
 }
 
-/* 128 registers of a lane are enough for every tile below; with 32 lanes Xe-HPC has half as many. */
+/* 128 registers of a lane are enough for every tile; with 32 lanes Xe-HPC has half as many. */
 static uint32_t simd_of(const xft_device_info *info) {
     return is_intel(info) && strstr(info->name, "Max") ? 16 : 0;
 }
 
-static form plain_form(const xft_device_info *info, uint32_t wg, uint32_t rows, uint32_t cols) {
-    return (form){.wg = wg, .rows = rows, .rows_constant = rows, .cols = cols, .simd = simd_of(info)};
-}
-
 /* Wide vectors on CPU devices, when the `heads` head-sized arrays of rows, `copies` of columns and two of scores that a
- * CPU form keeps fit local memory; else wg is 0. */
-static form cpu_form(const xft_device_info *info, uint32_t head_size, uint32_t heads, uint32_t copies) {
+ * CPU form keeps fit local memory; else NULL. */
+static const char *cpu_rule(const xft_device *device, uint32_t head_size, uint32_t heads, uint32_t copies) {
     const uint32_t cols = 32, width = (head_size + 7) / 8 * 8;
-    if (xft_has_lanes(info))
-        for (uint32_t vw = info->native_vector_width >= 16 ? 16 : 8; vw >= 8; vw /= 2)
-            if (8 * vw * (heads * width + 2 * cols + 8) + 4 * copies * cols * width <= info->local_memory_bytes)
-                return (form){"cpu", 1, 2 * vw, vw, cols, 0};
-    return (form){.wg = 0};
+    for (uint32_t vw = xft_form_lanes(device); vw >= 8; vw /= 2)
+        if (8 * vw * (heads * width + 2 * cols + 8) + 4 * copies * cols * width <= device->info.local_memory_bytes)
+            return vw == 16 ? "cpu 16x32" : "cpu 8x32";
+    return NULL;
 }
 
 /* Tiles that no compiler spills (tests/portability.sh). Intel's have the fewest registers. */
-static form forward_form(const xft_device_info *info, uint32_t head_size) {
-    const form cpu = cpu_form(info, head_size, 2, 1);
-    if (cpu.wg) return cpu;
-    return plain_form(info, 256, is_intel(info) && head_size > 96 && head_size < 256 ? 32 : 64, 32);
+static const char *rule_of(const xft_device *device, pass pass, uint32_t head_size) {
+    static const uint32_t heads[] = {[FORWARD] = 2, [QUERIES] = 3, [KEYS] = 4};
+    const bool intel = is_intel(&device->info);
+    const char *cpu = cpu_rule(device, head_size, heads[pass], pass == FORWARD ? 1 : 2);
+    if (cpu) return cpu;
+    switch (pass) {
+    case FORWARD:
+        return intel && head_size > 96 && head_size < 256 ? "plain 32x32 256" : "plain 64x32 256";
+    case QUERIES:
+        /* 32 x 32 spills there at head size 64, of all */
+        if (intel && head_size == 64 && !simd_of(&device->info)) return "plain 64x16 256";
+        return intel ? "plain 32x32 256" : "plain 64x32 256";
+    default: /* two results; 256 invocations halve each one's share for the widest heads, at the price of reuse */
+        return intel ? "plain 16x64 256" : head_size > 128 ? "plain 32x32 256" : "plain 32x32 128";
+    }
 }
 
-static form query_form(const xft_device_info *info, uint32_t head_size) {
-    const form cpu = cpu_form(info, head_size, 3, 2);
-    if (cpu.wg) return cpu;
-    /* 32 x 32 spills there at head size 64, of all */
-    if (is_intel(info) && head_size == 64 && !simd_of(info)) return plain_form(info, 256, 64, 16);
-    return plain_form(info, 256, is_intel(info) ? 32 : 64, 32);
-}
-
-/* The kv pass keeps two results; 256 invocations halve each one's share for the widest heads, at the price of reuse. */
-static form key_form(const xft_device_info *info, uint32_t head_size) {
-    const form cpu = cpu_form(info, head_size, 4, 2);
-    if (cpu.wg) return cpu;
-    return is_intel(info) ? plain_form(info, 256, 16, 64) : plain_form(info, head_size > 128 ? 256 : 128, 32, 32);
+static form form_for(const xft_device *device, pass pass, uint32_t head_size) {
+    const char *text = rule_of(device, pass, head_size);
+    if (!forced) {
+        char key[40];
+        snprintf(key, sizeof key, "%s %u", passes[pass].name, head_size);
+        const char *known = xft_choice_get(device, key);
+        for (int i = xft_lanes_for(device) ? 0 : 2; known && passes[pass].forms[i]; i++) /* the first two need lanes */
+            if (!strcmp(known, passes[pass].forms[i])) text = passes[pass].forms[i];
+        xft_choice_note(device, key, text);
+    }
+    form f = {.wg = 1, .simd = simd_of(&device->info)};
+    if (sscanf(text, "cpu %ux%u", &f.rows_constant, &f.cols) == 2) {
+        f.variant = "cpu";
+        f.rows = 2 * f.rows_constant;
+    } else if (sscanf(text, "plain %ux%u %u", &f.rows_constant, &f.cols, &f.wg) == 3) {
+        f.rows = f.rows_constant;
+    }
+    return f;
 }
 
 /* Loop turns of an invocation for one tile of a pass that makes `dots` score tiles and adds up `adds` results, see
@@ -139,8 +166,8 @@ static uint32_t longest(const form *f, uint32_t turns) {
 uint32_t xft_attention_longest(const xft_device *device, uint32_t head_size, uint32_t heads, uint32_t kv_heads,
                                bool backward) {
     if (!device || !head_size || !kv_heads || !strstr(device->info.name, "llvmpipe")) return MAX_TOKENS;
-    const form f = forward_form(&device->info, head_size), q = query_form(&device->info, head_size);
-    const form k = key_form(&device->info, head_size);
+    const form f = form_for(device, FORWARD, head_size), q = form_for(device, QUERIES, head_size);
+    const form k = form_for(device, KEYS, head_size);
     const uint32_t softmax = f.cols + 1 + blocks(f.cols * f.rows, f.wg) + 1;
     const uint32_t forward = longest(&f, turns_of_tile(&f, head_size, 1, 1) + softmax);
     if (!backward) return forward;
@@ -171,7 +198,7 @@ xft_status xft_attention(xft_stream *stream, const xft_tensor *q, const xft_tens
                                          .ld_v = v->pitch,
                                          .ld_o = o->pitch,
                                          .ld_lse = lse->pitch};
-    const form f = forward_form(&xft_stream_device(stream)->info, head_size);
+    const form f = form_for(xft_stream_device(stream), FORWARD, head_size);
     return xft_record(
         stream, &(xft_dispatch){.op = XFT_OP_attention,
                                 .variant = f.variant,
@@ -230,8 +257,8 @@ xft_status xft_attention_backward(xft_stream *stream, const xft_tensor *q, const
                                                       .ld_lse = lse->pitch,
                                                       .ld_delta = delta->pitch,
                                                       .ld_dq = dq->pitch};
-    const form qf = query_form(&xft_stream_device(stream)->info, head_size);
-    const form kf = key_form(&xft_stream_device(stream)->info, head_size);
+    const form qf = form_for(xft_stream_device(stream), QUERIES, head_size);
+    const form kf = form_for(xft_stream_device(stream), KEYS, head_size);
     XFT_TRY(xft_record(stream, &(xft_dispatch){.op = XFT_OP_attention_backward_q,
                                                .variant = qf.variant,
                                                .tensors = {q, k, v, do_, lse, delta, segments, dq},
@@ -336,20 +363,20 @@ xft_status xft_attention_decode(xft_stream *stream, const xft_tensor *q, const x
                                                 .ld_v_cache = v_cache->pitch,
                                                 .ld_o = o->pitch};
     /* As many rows as share a cache row, but no more than the queries and sums of a wide head leave room for. */
-    const xft_device_info *info = &xft_stream_device(stream)->info;
+    const xft_device *device = xft_stream_device(stream);
     const uint32_t shared = new_tokens * (heads / kv_heads), most = head_size > 128 ? 4 : 8;
     const uint32_t types[] = {q->dtype, k_cache->dtype, o->dtype};
-    uint32_t block = 1, vw = info->native_vector_width >= 16 ? 16 : 8;
+    uint32_t block = 1, vw = xft_form_lanes(device);
     while (block < shared && block < most) block *= 2;
     while (vw >= 4 && head_size % vw) vw /= 2;
     xft_dispatch d = {.op = XFT_OP_attention_decode,
                       .tensors = {q, k_cache, v_cache, lengths, o},
                       .params = &params,
                       .param_size = sizeof params,
-                      .constants = {256, types[0], types[1], types[2], head_size, block, simd_of(info)},
+                      .constants = {256, types[0], types[1], types[2], head_size, block, simd_of(&device->info)},
                       .groups = {blocks(shared, block), kv_heads, sequences},
                       .flops = 4.0 * xft_rows(k_cache) * new_tokens * heads * head_size};
-    if (xft_has_lanes(info) && vw >= 4) {
+    if (vw >= 4) {
         if (shared < most) block = shared; /* no lanes to share: any number of rows */
         d.variant = "cpu";
         d.constants[0] = 1;

@@ -1,5 +1,5 @@
-/* Choice of form and tile for products: rules by class of device and size, the same on every run, unless the tuner has
- * measured better (tune.c). */
+/* Choice of form and tile for products: rules by device and size, unless an earlier run has chosen or the tuner has
+ * measured better (choice.h). */
 #include "gemm_choice.h"
 
 #include "choice.h"
@@ -28,6 +28,13 @@ const char *xft_gemm_candidate(uint32_t i) {
     return i < sizeof candidates / sizeof *candidates ? candidates[i] : NULL;
 }
 
+/* A tile is forced, and one that there is. */
+static bool has_forced_tile(void) {
+    for (uint32_t i = 0; forced && xft_gemm_candidate(i); i++)
+        if (!strcmp(forced, candidates[i])) return true;
+    return false;
+}
+
 const xft_gemm_size xft_gemm_sizes[XFT_GEMM_SIZES] = {
     {"small", 1ull << 22, 128}, {"medium", 1ull << 27, 384}, {"large", 1ull << 31, 1024}, {"huge", UINT64_MAX, 2048}};
 
@@ -47,7 +54,8 @@ static uint32_t most_outputs(const xft_device_info *info) {
 static xft_gemm_choice plain_tile(const xft_device_info *info, const xft_gemm_problem *p) {
     const uint32_t most = info->device_class == XFT_CLASS_CPU ? 8 * 8 : most_outputs(info);
     uint32_t t[4];
-    if (forced && sscanf(forced, "plain %ux%u %ux%u", &t[0], &t[1], &t[2], &t[3]) == 4 && t[2] * t[3] <= most)
+    if (has_forced_tile() && sscanf(forced, "plain %ux%u %ux%u", &t[0], &t[1], &t[2], &t[3]) == 4 &&
+        t[2] * t[3] <= most)
         return plain(t[0], t[1], t[2], t[3]);
     uint64_t outputs = (uint64_t)p->M * p->N;
     if (p->experts > 0 && p->form == XFT_TN) outputs *= p->experts;
@@ -70,10 +78,10 @@ static bool is(const char *variant) {
     return !forced || (!strncmp(forced, variant, strlen(variant)) && strchr(" ", forced[strlen(variant)]));
 }
 
-/* CPU form of OpenCL: constants VW MR BM KC. */
-static bool has_cpu(const xft_device_info *info) {
-    const bool vectors = info->native_vector_width >= 4 || (forced && is("cpu"));
-    return info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU && vectors;
+/* CPU form of OpenCL: constants VW MR BM KC PC. */
+static bool has_cpu(const xft_device *device) {
+    if (forced && is("cpu")) return device->info.api == XFT_API_OPENCL && device->info.device_class == XFT_CLASS_CPU;
+    return xft_lanes_for(device) > 0;
 }
 
 static uint32_t blocks(uint32_t items, uint32_t size) {
@@ -108,14 +116,21 @@ static void share_out(const xft_gemm_problem *p, uint32_t panels, uint32_t cores
         }
 }
 
-/* Slabs as deep as the first-level cache holds a panel of b; rows as many as pay for packing it, with a's copy within
- * the second-level cache. */
-static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *p) {
-    const bool wide = info->native_vector_width >= 16, tn = p->form == XFT_TN, converts = !tn && p->a != XFT_F32;
+/* Depth of a slab: as the first-level cache holds a panel of b; a multiple of the vectors that slabs are made of. It
+ * decides the order of the sums. */
+static uint32_t cpu_depth(const xft_device_info *info, bool tn, uint32_t vw) {
+    uint32_t kc = tn ? 512 : 640, given;
+    if (forced && sscanf(forced, "cpu %u", &given) == 1 && given > 0 && given <= kc && given % vw == 0) return given;
+    while (kc > vw && 4ull * vw * kc * sizeof(float) > info->local_memory_bytes / 2) kc = kc / 2 / vw * vw;
+    return kc;
+}
+
+/* Rows as many as pay for packing a panel of b, with a's copy within the second-level cache. */
+static xft_gemm_choice cpu(const xft_device *device, const xft_gemm_problem *p) {
+    const xft_device_info *info = &device->info;
+    const bool wide = xft_lanes_for(device) == 16, tn = p->form == XFT_TN, converts = !tn && p->a != XFT_F32;
     const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw, panels = blocks(p->N, nr);
-    const uint32_t cores = info->compute_units ? info->compute_units : 1;
-    uint32_t kc = tn ? 512 : 640;
-    while (2ull * kc * nr * sizeof(float) > info->local_memory_bytes / 2) kc /= 2;
+    const uint32_t cores = info->compute_units ? info->compute_units : 1, kc = cpu_depth(info, tn, vw);
     const uint32_t pc = p->c == XFT_F32 ? nr : tn ? 16 * nr : 4 * nr;
     uint32_t bm = !tn ? 516 : p->M >= 1024 || p->experts > 0 ? 192 : 96;
     while (bm > mr && 4ull * (2 * kc * nr + bm * pc + (tn || converts ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
@@ -144,14 +159,14 @@ static xft_gemm_choice cpu(const xft_device_info *info, const xft_gemm_problem *
 /* Subgroup form of Vulkan on a CPU: constants RM BN. Large blocks load less and compile longer (Mesa 22.3: 0.6 s for
  * 4 x 16 per lane, 3 s for 8 x 32), so they are for products that are worth it. */
 static bool has_subgroup(const xft_device_info *info) {
-    return info->api == XFT_API_VULKAN && info->device_class == XFT_CLASS_CPU && info->subgroup_size >= 4 &&
-           info->subgroup_size <= 16;
+    if (info->api != XFT_API_VULKAN || info->subgroup_size < 4 || info->subgroup_size > 16) return false;
+    return info->device_class == XFT_CLASS_CPU || (forced && is("subgroup"));
 }
 
 static xft_gemm_choice subgroup(const xft_device_info *info, const xft_gemm_problem *p) {
     const double work = (double)p->M * p->N * p->K;
     uint32_t lanes = info->subgroup_size, rm = work < 2e6 ? 4 : 8, bn = work < 6e7 ? 16 : 32;
-    if (forced) sscanf(forced, "subgroup %ux%u", &rm, &bn);
+    if (has_forced_tile()) sscanf(forced, "subgroup %ux%u", &rm, &bn);
     return (xft_gemm_choice){.variant = "subgroup",
                              .wg = lanes,
                              .tile = {rm, bn},
@@ -167,10 +182,11 @@ static bool has_gemv(const xft_gemm_problem *p) {
     return p->form == XFT_NT && p->M <= (p->experts > 0 ? 16 : 4);
 }
 
-static xft_gemm_choice gemv(const xft_device_info *info, const xft_gemm_problem *p) {
-    const uint32_t rows = p->experts > 0 ? 1 : p->M > 2 ? 4 : p->M;
-    const bool one_item = has_cpu(info), is_cpu = info->device_class == XFT_CLASS_CPU;
-    const uint32_t vw = !one_item ? 4 : info->native_vector_width >= 16 ? 16 : 8;
+static xft_gemm_choice gemv(const xft_device *device, const xft_gemm_problem *p) {
+    const xft_device_info *info = &device->info;
+    const uint32_t rows = p->experts > 0 ? 1 : p->M > 2 ? 4 : p->M, lanes = xft_lanes_for(device);
+    const bool one_item = lanes > 0, is_cpu = info->device_class == XFT_CLASS_CPU;
+    const uint32_t vw = one_item ? lanes : 4;
     const uint32_t groups = is_cpu ? 8 * (info->compute_units ? info->compute_units : 4) : 16384;
     const uint32_t wg = one_item ? 1 : is_cpu ? 16 : 64;
     /* llvmpipe silently ends a kernel after 65535 turns of its loops: count those of a quad of columns */
@@ -203,15 +219,28 @@ static bool has_clblast(const xft_device_info *info, const xft_gemm_problem *p) 
     return info->api == XFT_API_OPENCL && p->experts == 0 && p->a == XFT_F32 && p->b == XFT_F32 && p->c == XFT_F32;
 }
 
-bool xft_gemm_class(const xft_gemm_problem *p, char key[XFT_GEMM_KEY]) {
+/* "gemm nt f32 f32 f32 " and what follows. */
+static void name_key(const xft_gemm_problem *p, const char *size, char key[XFT_GEMM_KEY]) {
     static const char *const forms[] = {"nt", "nn", "tn"};
+    snprintf(key, XFT_GEMM_KEY, "%s %s %s %s %s %s", p->experts > 0 ? "grouped_gemm" : "gemm", forms[p->form],
+             xft_dtype_name(p->a), xft_dtype_name(p->b), xft_dtype_name(p->c), size);
+}
+
+bool xft_gemm_class(const xft_gemm_problem *p, char key[XFT_GEMM_KEY]) {
     if (has_gemv(p) || p->N <= 32 || p->M <= 32) return false;
     const uint64_t work = (uint64_t)p->M * p->N * p->K;
     uint32_t size = 0;
     while (work >= xft_gemm_sizes[size].below && size + 1 < XFT_GEMM_SIZES) size++;
-    snprintf(key, XFT_GEMM_KEY, "%s %s %s %s %s %s", p->experts > 0 ? "grouped_gemm" : "gemm", forms[p->form],
-             xft_dtype_name(p->a), xft_dtype_name(p->b), xft_dtype_name(p->c), xft_gemm_sizes[size].name);
+    name_key(p, xft_gemm_sizes[size].name, key);
     return true;
+}
+
+/* The key of this very problem. */
+static void problem_key(const xft_gemm_problem *p, char key[XFT_GEMM_KEY]) {
+    char size[48];
+    const int n = snprintf(size, sizeof size, "%ux%ux%u", p->M, p->N, p->K);
+    if (p->experts > 0) snprintf(size + n, sizeof size - (size_t)n, " of %u", p->experts);
+    name_key(p, size, key);
 }
 
 void xft_gemm_describe(const xft_gemm_choice *choice, char text[XFT_GEMM_KEY]) {
@@ -220,35 +249,47 @@ void xft_gemm_describe(const xft_gemm_choice *choice, char text[XFT_GEMM_KEY]) {
         snprintf(text, XFT_GEMM_KEY, "plain %ux%u %ux%u", t[0], t[1], t[3], t[4]);
     else if (!strcmp(choice->variant, "subgroup"))
         snprintf(text, XFT_GEMM_KEY, "subgroup %ux%u", t[0], t[1]);
+    else if (!strcmp(choice->variant, "cpu"))
+        snprintf(text, XFT_GEMM_KEY, "cpu %u", t[3]);
     else
         snprintf(text, XFT_GEMM_KEY, "%s", choice->variant);
 }
 
-/* The tuner's choice for problems of this class; a text from elsewhere that is none of its candidates counts for
- * nothing. */
-static const char *remembered(xft_device *device, const xft_gemm_problem *problem) {
-    char key[XFT_GEMM_KEY];
-    const char *choice = xft_gemm_class(problem, key) ? xft_choice_get(device, key) : NULL;
-    for (uint32_t i = 0; choice && xft_gemm_candidate(i); i++)
-        if (!strcmp(choice, candidates[i])) return candidates[i];
-    return NULL;
-}
-
-static xft_gemm_choice choose(const xft_device_info *info, const xft_gemm_problem *problem) {
+static xft_gemm_choice choose(const xft_device *device, const xft_gemm_problem *problem) {
+    const xft_device_info *info = &device->info;
     if (forced && is("clblast") && has_clblast(info, problem))
         return (xft_gemm_choice){.variant = "clblast", .wg = 1, .rows = problem->M, .columns = problem->N};
     if (forced && is("yardstick") && problem->experts == 0 && most_outputs(info) > 4 * 4) return yardstick();
-    if (is("gemv") && has_gemv(problem)) return gemv(info, problem);
+    if (is("gemv") && has_gemv(problem)) return gemv(device, problem);
     if (is("coopmat") && has_coopmat(info, problem)) return coopmat(info);
-    if (is("cpu") && has_cpu(info)) return cpu(info, problem);
+    if (is("cpu") && has_cpu(device)) return cpu(device, problem);
     if (is("subgroup") && has_subgroup(info)) return subgroup(info, problem);
     return plain_for(info, problem);
 }
 
-xft_gemm_choice xft_gemm_choose(xft_device *device, const xft_gemm_problem *problem) {
-    const char *by_caller = forced;
-    if (!forced) forced = remembered(device, problem);
-    const xft_gemm_choice choice = choose(&device->info, problem);
-    forced = by_caller;
+/* The choice that is known under `key`. A text from elsewhere that the device does not take to the letter counts for
+ * nothing. */
+static bool is_known(const xft_device *device, const char *key, const xft_gemm_problem *problem,
+                     xft_gemm_choice *choice) {
+    char text[XFT_GEMM_KEY];
+    forced = xft_choice_get(device, key);
+    const char *known = forced;
+    if (known) *choice = choose(device, problem);
+    forced = NULL;
+    if (!known) return false;
+    xft_gemm_describe(choice, text);
+    return !strcmp(text, known);
+}
+
+xft_gemm_choice xft_gemm_choose(const xft_device *device, const xft_gemm_problem *problem) {
+    char key[XFT_GEMM_KEY], class[XFT_GEMM_KEY], text[XFT_GEMM_KEY];
+    if (forced) return choose(device, problem);
+    problem_key(problem, key);
+    xft_gemm_choice choice;
+    if (!is_known(device, key, problem, &choice) &&
+        !(xft_gemm_class(problem, class) && is_known(device, class, problem, &choice)))
+        choice = choose(device, problem);
+    xft_gemm_describe(&choice, text);
+    xft_choice_note(device, key, text);
     return choice;
 }

@@ -8,8 +8,7 @@ uint32_t xft_ceil_div(uint32_t a, uint32_t b) {
  * compiler for CPUs makes vectors of the quads of one work-item, and of neighbouring work-items only where there is no
  * loop: there a single work-item, which walks through the row, is several times faster. */
 static uint32_t workgroup(const xft_device *device, uint32_t quads) {
-    const xft_device_info *info = &device->info;
-    if (info->api == XFT_API_OPENCL && info->device_class == XFT_CLASS_CPU && info->native_vector_width >= 4) return 1;
+    if (xft_lanes_for(device)) return 1;
     uint32_t most = xft_workgroup_for(device), wg = most < 16 ? most : 16;
     while (wg < most && wg < quads) wg *= 2;
     return wg;

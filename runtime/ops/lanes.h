@@ -4,8 +4,8 @@
 
 #include "xft/device.h"
 
-/* Whether the device has vectors for them, and nothing else is forced. */
-bool xft_has_lanes(const xft_device_info *info);
+/* xft_lanes_for the device, or for the form that is forced: 0 for the plain ones. */
+uint32_t xft_form_lanes(const xft_device *device);
 
 /* For tests and the benchmark: until called with NULL, ops recorded by this thread use the form "plain" or, on any CPU
  * device of OpenCL, "cpu". */

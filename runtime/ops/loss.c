@@ -27,10 +27,11 @@ xft_status xft_cross_entropy(xft_stream *stream, const xft_tensor *labels, const
                       .constants = {grid.wg, logits->dtype},
                       .groups = {params.groups, 1, 1},
                       .bytes = (gradient ? 2.0 : 1.0) * (double)xft_bytes(logits)};
-    if (xft_has_lanes(&device->info)) {
+    const uint32_t lanes = xft_form_lanes(device);
+    if (lanes) {
         d.variant = "cpu";
         d.constants[0] = 1;
-        d.constants[2] = device->info.native_vector_width >= 16 ? 16 : 8;
+        d.constants[2] = lanes;
     }
     return xft_record(stream, &d);
 }

@@ -1,4 +1,5 @@
-/* The tuner: measures candidates of ops/gemm_choice.h, class by class. */
+/* The tuner: measures candidates of ops/gemm_choice.h, class by class. Products alone are worth it: all other kernels
+ * keep to their rules. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,12 +104,12 @@ static bool agrees(const bench *b) {
 static xft_status measure(bench *b, const char *key, xft_tune_report report, void *user) {
     enum { SLOW_MS = 1500 }; /* a class so slow is left to the rule */
     double rule_ms, best_ms, ms;
-    char name[XFT_GEMM_KEY], rule[XFT_GEMM_KEY];
+    char name[XFT_GEMM_KEY], rule[XFT_GEMM_KEY], best[XFT_GEMM_KEY];
     XFT_TRY(xft_choice_set(b->device, key, "")); /* no candidate: the rule, also on a device that was tuned before */
     xft_gemm_choice choice = xft_gemm_choose(b->device, &b->problem);
     xft_gemm_describe(&choice, rule);
     XFT_TRY(time_candidate(b, NULL, b->expected, SLOW_MS, &rule_ms));
-    const char *best = rule;
+    memcpy(best, rule, sizeof best);
     best_ms = rule_ms;
     for (uint32_t i = 0; xft_gemm_candidate(i) && rule_ms < SLOW_MS; i++) {
         const char *candidate = xft_gemm_candidate(i);
@@ -116,15 +117,16 @@ static xft_status measure(bench *b, const char *key, xft_tune_report report, voi
         choice = xft_gemm_choose(b->device, &b->problem);
         xft_gemm_force(NULL);
         xft_gemm_describe(&choice, name);
-        if (strcmp(name, candidate) || !strcmp(name, rule))
+        if (strncmp(name, candidate, strlen(candidate)) || !strcmp(name, rule))
             continue; /* the device has no such form; or it is the rule */
         const xft_status status = time_candidate(b, candidate, b->result, 2 * best_ms + 1, &ms);
         if (status == XFT_ERROR_DEVICE_LOST || status == XFT_ERROR_OUT_OF_HOST_MEMORY) return status;
         if (status != XFT_OK || ms > 0.95 * best_ms || !agrees(b)) continue;
-        best = candidate;
+        memcpy(best, name, sizeof best);
         best_ms = ms;
     }
-    if (best != rule) XFT_TRY(xft_choice_set(b->device, key, best));
+    if (strcmp(best, rule)) XFT_TRY(xft_choice_set(b->device, key, best));
+    xft_gemm_choose(b->device, &b->problem); /* what was noted while measuring is so no longer */
     if (report) report(user, key, best, best_ms, rule_ms);
     return XFT_OK;
 }
@@ -140,11 +142,12 @@ xft_status xft_tune_class(xft_device *device, const xft_gemm_problem *problem, x
 }
 
 xft_status xft_device_tune(xft_device *device, xft_tune_report report, void *user) {
-    static const xft_dtype dtypes[] = {XFT_F32, XFT_BF16};
+    static const xft_dtype dtypes[] = {XFT_F32, XFT_BF16, XFT_F16};
+    const uint32_t dtype_count = device && device->info.cooperative_matrix ? 3 : 2; /* the form for f16 is for those */
     XFT_FAIL_IF(!device, XFT_ERROR_INVALID_ARGUMENT, "device is NULL");
     for (uint32_t experts = 0; experts <= EXPERTS; experts += EXPERTS)
         for (int form = XFT_NT; form <= XFT_TN; form++)
-            for (uint32_t d = 0; d < 2; d++)
+            for (uint32_t d = 0; d < (experts ? 2 : dtype_count); d++)
                 for (uint32_t i = 0; i < XFT_GEMM_SIZES; i++) {
                     const uint32_t n = xft_gemm_sizes[i].side;
                     /* weight gradients are f32 */

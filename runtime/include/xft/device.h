@@ -76,8 +76,9 @@ typedef struct xft_device_options {
     uint32_t debug;          /* xft_debug_flags */
     double submit_budget_ms; /* work of one submit; 0: 200 on GPUs, no limit on CPU devices; negative: no limit */
     const char *cache_dir;   /* NULL: $XDG_CACHE_HOME/xftgpu or ~/.cache/xftgpu; "": no cache on disk */
-    const char *choices;     /* text from xft_device_choices of an earlier run: same kernels, same bits; or NULL */
-    uint32_t subgroup_size;  /* refused where the device cannot be told; 0: the device's own */
+    const char *choices;    /* text from xft_device_choices of an earlier run: same kernels, same bits; or NULL. That of
+                               another device counts for nothing */
+    uint32_t subgroup_size; /* refused where the device cannot be told; 0: the device's own */
 } xft_device_options;
 
 /* Opens a device. name: an id ("vulkan:0", "opencl:1"), an API ("vulkan"), part of a name (case does not matter), or
@@ -89,18 +90,21 @@ XFT_API void xft_device_close(xft_device *device);
 
 XFT_API const xft_device_info *xft_device_get_info(const xft_device *device);
 
-/* The choices of kernels and tiles made on this device so far, as a JSON text owned by the device, valid until its
- * next use. Given back in xft_device_options.choices it reproduces a run bit for bit. */
+/* The choices of kernels and tiles made on this device so far, by rules or by measuring, as a JSON text owned by the
+ * device, valid until its next use: {"device", "api", "driver", "choices": {"gemm nt f32 f32 f32 512x576x576": "cpu
+ * 640", …}}. Given back in xft_device_options.choices it reproduces a run bit for bit, also where a rule or a limit of
+ * the driver would now decide otherwise; what it does not name is left to rules. */
 XFT_API xft_status xft_device_choices(xft_device *device, const char **json);
 
 /* Called by xft_device_tune for every class of products it has measured: its name, the choice, its time, and what the
  * rule takes. */
 typedef void (*xft_tune_report)(void *user, const char *products, const char *choice, double ms, double rule_ms);
 
-/* Measures forms and tiles of plain and grouped products on this device, f32 and bf16, and remembers the fastest of
- * each class of sizes: among the device's choices, and on disk for later devices (not when options.choices was given:
- * that text decides alone). Without it, rules by class of device decide. A candidate that does not compile or computes
- * something else is passed over. Takes seconds to minutes; waits. report may be NULL. */
+/* Measures forms and tiles of plain and grouped products on this device, f32 and bf16 (f16 too where it has matrix
+ * units), and remembers the fastest of each class of sizes: among the device's choices, and on disk for later devices
+ * (not when options.choices was given: that text decides alone). Without it, rules by class of device decide, as they
+ * always do for attention and all other ops. A candidate that does not compile or computes something else is passed
+ * over. Takes seconds to minutes; waits. report may be NULL. */
 XFT_API xft_status xft_device_tune(xft_device *device, xft_tune_report report, void *user);
 
 /* Memory of the device: in all, and what may still be allocated according to the driver (an estimate where the driver
