@@ -9,7 +9,7 @@
 /* Two JSON objects, from the text or the cache and the tuner, and what this process took; the text handed out. */
 struct xft_choices {
     json_t *known, *taken;
-    bool changed, given, incomplete;
+    bool changed, given, note_failed;
     char *text;
 };
 
@@ -97,7 +97,14 @@ void xft_choice_note(const xft_device *device, const char *key, const char *valu
     struct xft_choices *c = device->choices;
     const char *before = json_string_value(json_object_get(c->taken, key));
     if (before && !strcmp(before, value)) return;
-    c->incomplete |= json_object_set_new(c->taken, key, json_string(value)) != 0;
+    c->note_failed |= json_object_set_new(c->taken, key, json_string(value)) != 0;
+}
+
+xft_status xft_choices_noted(const xft_device *device) {
+    const bool failed = device->choices->note_failed;
+    device->choices->note_failed = false;
+    XFT_FAIL_IF(failed, XFT_ERROR_OUT_OF_HOST_MEMORY, "no memory for the choices of kernels");
+    return XFT_OK;
 }
 
 static json_t *document_of(const xft_device *device, json_t *choices) {
@@ -137,7 +144,7 @@ void xft_choices_free(xft_device *device) {
 xft_status xft_choices_text(xft_device *device, const char **json) {
     struct xft_choices *c = device->choices;
     json_t *all = json_copy(c->known);
-    const bool failed = c->incomplete || !all || json_object_update(all, c->taken);
+    const bool failed = !all || json_object_update(all, c->taken);
     json_t *document = failed ? NULL : document_of(device, all);
     char *text = document ? json_dumps(document, JSON_SORT_KEYS) : NULL;
     json_decref(document);

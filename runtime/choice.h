@@ -23,8 +23,10 @@ const char *xft_choice_get(const xft_device *device, const char *key);
 /* What the tuner has measured. */
 xft_status xft_choice_set(xft_device *device, const char *key, const char *value);
 
-/* What was taken for `key`, by whatever reason, and so belongs into the text. */
+/* What was taken for `key`, by whatever reason, and so belongs into the text. Where there is no memory for it, the op
+ * that is recorded with it fails: xft_record asks xft_choices_noted, which says so once. */
 void xft_choice_note(const xft_device *device, const char *key, const char *value);
+xft_status xft_choices_noted(const xft_device *device);
 
 /* At opening: the text of the options, which then decides alone and is not written to disk (what it does not name is
  * left to rules), or when that is NULL or of another device the cache on disk. A damaged text is refused, a damaged

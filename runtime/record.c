@@ -137,6 +137,7 @@ xft_status xft_record(xft_stream *stream, const xft_dispatch *d) {
     XFT_TRY(xft_stream_state(stream));
     const xft_op_info *info = xft_op_get_info(d->op);
     xft_device *device = stream->device;
+    XFT_TRY(xft_stream_stick(stream, xft_choices_noted(device)));
     XFT_OP_FAIL_IF(stream->phase > XFT_RECORDING_OPS, stream, "%s: recorded after %s", info->name,
                    stream->phase == XFT_FINISHED ? "xft_stream_finish" : "xft_stream_output");
     XFT_OP_FAIL_IF(d->param_size != 4 * info->param_words, stream, "%s: %u bytes of parameters; expected %u",
