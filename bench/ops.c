@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "op_check.h"
 #include "ops/gemm_choice.h"
 
 enum { MAX_DEVICES = 8, MAX_PEERS = 4 };
@@ -33,6 +34,7 @@ typedef struct product {
     bool is_gemm, is_grouped;
     xft_form form;
     uint32_t M, N, K; /* grouped: M (nt, nn) or K (tn) is the rows of all experts */
+    uint32_t output;  /* number of the buffer */
     float *a, *b, *c; /* f32 copies for OpenBLAS */
 } product;
 
@@ -48,13 +50,14 @@ static product product_of(const op_case *c) {
     product p = {.is_gemm = !strcmp(c->op, "gemm"), .is_grouped = !strcmp(c->op, "grouped_gemm")};
     if (!p.is_gemm && !p.is_grouped) return p;
     const case_buffer *a = &c->buffers[0], *b = &c->buffers[1];
+    p.output = p.is_grouped ? 3 : 2;
     p.form = (xft_form)c->u[0];
     p.M = p.form == XFT_TN ? a->shape[1] : a->shape[0];
     p.K = p.form == XFT_TN ? a->shape[0] : a->shape[1];
     p.N = p.form == XFT_NT ? b->shape[b->rank - 2] : b->shape[b->rank - 1];
     p.a = floats_of(a);
     p.b = floats_of(b);
-    p.c = floats_of(&c->buffers[p.is_grouped ? 3 : 2]);
+    p.c = floats_of(&c->buffers[p.output]);
     return p;
 }
 
@@ -62,6 +65,28 @@ static void product_free(product *p) {
     free(p->a);
     free(p->b);
     free(p->c);
+}
+
+/* What must come out, by OpenBLAS, expert by expert: in double it would take minutes. The caller frees it. */
+static double *product_expected(const op_case *c, const product *p) {
+    const double *offsets = p->is_grouped ? c->buffers[2].values : NULL;
+    const uint32_t experts = p->is_grouped ? c->buffers[2].shape[0] - 1 : 1;
+    const uint64_t factor = (uint64_t)p->N * p->K, outputs = (uint64_t)p->M * p->N;
+    const uint64_t n = outputs * (p->form == XFT_TN ? experts : 1);
+    double *expected = malloc(n * sizeof *expected);
+    float *sums = calloc(n, sizeof *sums);
+    if (!expected || !sums) exit(1);
+    for (uint32_t e = 0; e < experts; e++) {
+        const bool tn = p->form == XFT_TN;
+        const uint64_t begin = offsets ? (uint64_t)offsets[e] : 0;
+        const uint32_t rows = offsets ? (uint32_t)(offsets[e + 1] - offsets[e]) : tn ? p->K : p->M;
+        if (rows == 0) continue;
+        bench_blas(p->form, tn ? p->M : rows, p->N, tn ? rows : p->K, p->a + begin * (tn ? p->M : p->K),
+                   p->b + (tn ? begin * p->N : e * factor), sums + (tn ? e * outputs : begin * p->N));
+    }
+    for (uint64_t i = 0; i < n; i++) expected[i] = (double)sums[i];
+    free(sums);
+    return expected;
 }
 
 /* One plain product of that work by OpenBLAS; a grouped one takes the matrices of expert 0 for all rows. */
@@ -105,31 +130,26 @@ static uint32_t peers_of(const bench_device *d, const op_case *c, const product 
 
 /* ---- One case on one device ---- */
 
-/* Normalised root mean squared difference of what the device computed from `expected`, or from OpenBLAS for a plain
- * product; negative: there is nothing to compare with. */
-static double check(const op_case *c, const bench_op *op, const product *p) {
-    double error = 0, scale = 0;
+/* The suites' check, before anything is measured: contents known before a single run, compared within the suites'
+ * tolerances, the same bits again; prints what is wrong. Root of the normalised mean squared error; negative: it could
+ * not be computed. */
+static double check(const op_case *c, const bench_device *d) {
+    op_checker checker = {.device = d->device};
+    op_result result = {0};
     bool any = false;
-    for (uint32_t i = 0; i < c->count; i++) {
-        const case_buffer *b = &c->buffers[i];
-        bool blas = p->is_gemm && i == 2;
-        if (b->role != CASE_OUT || b->dtype == XFT_U32 || (!b->expected && !blas)) continue;
-        uint64_t n = case_elements(b);
-        float *values = malloc(n * sizeof *values);
-        if (!values || xft_tensor_read(&op->tensors[i], XFT_F32, values) != XFT_OK) {
-            free(values);
-            return NAN;
-        }
-        for (uint64_t k = 0; k < n; k++) {
-            double expected = blas ? (double)p->c[k] : b->expected[k];
-            if (isnan(expected)) continue;
-            error += pow((double)values[k] - expected, 2);
-            scale += expected * expected;
-        }
-        any = true;
-        free(values);
+    for (uint32_t i = 0; i < c->count; i++) any = any || c->buffers[i].expected;
+    if (!any)
+        snprintf(result.message, sizeof result.message, "the case has no expected values");
+    else if (xft_arena_create(d->device, "check", 0, &checker.arena) != XFT_OK)
+        snprintf(result.message, sizeof result.message, "%s", xft_error());
+    else
+        op_check(&checker, c, &result);
+    xft_arena_destroy(checker.arena);
+    if (!result.passed) {
+        printf("%-24s %-46s %-9s WRONG: %s\n", c->op, c->label, d->info->id, result.message);
+        failures++;
     }
-    return any ? sqrt(error / (scale > 0 ? scale : 1)) : -1;
+    return result.passed || result.error > 0 ? sqrt(result.error) : -1;
 }
 
 static const char *variant_of(const op_case *c, const bench_device *d, const product *p) {
@@ -137,7 +157,7 @@ static const char *variant_of(const op_case *c, const bench_device *d, const pro
     xft_gemm_problem problem = {.form = p->form,
                                 .a = c->buffers[0].dtype,
                                 .b = c->buffers[1].dtype,
-                                .c = c->buffers[p->is_grouped ? 3 : 2].dtype,
+                                .c = c->buffers[p->output].dtype,
                                 .M = p->M,
                                 .N = p->N,
                                 .K = p->K,
@@ -201,6 +221,7 @@ static void save(void) {
 static void measure(const op_case *c, bench_device *d, const product *p) {
     bench_op own, others[MAX_PEERS];
     peer peers[MAX_PEERS];
+    const double error = tuned_pass ? -1 : check(c, d);
     if (bench_op_create(d->device, c, &own) != XFT_OK) {
         printf("%-24s %-46s %-9s FAILED: %s\n", c->op, c->label, d->info->id, xft_error());
         failures++;
@@ -232,8 +253,11 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
         ratio[MAX_PEERS][i] = ms / mine[i];
         blas_best = fmin(blas_best, ms);
     }
-    double error = blas || !p->is_gemm ? check(c, &own, p) : -1;
-    bench_time time = bench_summary(mine, repeats);
+    bench_time time = bench_summary(mine, repeats); /* sorted: a failed sample comes first */
+    if (mine[0] < 0) {
+        printf("%-24s %-46s %-9s FAILED: %s\n", c->op, c->label, d->info->id, xft_error());
+        failures++;
+    }
     json_t *row = tuned_pass ? row_again(c, d) : NULL;
     if (!row) {
         row = row_of(c, d, p, &time);
@@ -266,13 +290,17 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
     bench_op_destroy(&own);
 }
 
-static void visit(const op_case *c, void *user) {
+static void visit(const op_case *given, void *user) {
     (void)user;
-    if (case_text && !strstr(c->label, case_text)) return;
-    product p = product_of(c);
-    bool clblast_case = p.is_gemm && c->buffers[0].dtype == XFT_F32;
+    if (case_text && !strstr(given->label, case_text)) return;
+    op_case c = *given;
+    product p = product_of(&c);
+    double *expected = p.a && !tuned_pass ? product_expected(&c, &p) : NULL;
+    if (expected) c.buffers[p.output].expected = expected;
+    bool clblast_case = p.is_gemm && c.buffers[0].dtype == XFT_F32;
     for (uint32_t i = 0; i < device_count; i++)
-        if (!tuned_pass || (clblast_case && devices[i].info->api == XFT_API_OPENCL)) measure(c, &devices[i], &p);
+        if (!tuned_pass || (clblast_case && devices[i].info->api == XFT_API_OPENCL)) measure(&c, &devices[i], &p);
+    free(expected);
     product_free(&p);
 }
 
@@ -324,16 +352,31 @@ static bool tune_clblast(void) {
 }
 
 static bool known_op(const char *name) {
-    static const char *const names[] = {
-#define FUNCTION(f) #f,
-#include "op_functions.def"
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(names[i], name)) return true;
+    for (const char *const *op = op_functions; *op; op++)
+        if (!strcmp(*op, name)) return true;
     fprintf(stderr, "there is no op \"%s\"; there are:", name);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) fprintf(stderr, " %s", names[i]);
+    for (const char *const *op = op_functions; *op; op++) fprintf(stderr, " %s", *op);
     fprintf(stderr, "\n");
     return false;
+}
+
+static bool has_row(const char *op) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row) if (!strcmp(json_string_value(json_object_get(row, "op")), op)) return true;
+    return false;
+}
+
+/* Every op that was asked for must have been measured. */
+static void report_missing(const char *only) {
+    for (const char *const *op = op_functions; *op && !case_text; op++) {
+        if ((only && strcmp(only, *op)) || has_row(*op)) continue;
+        fprintf(stderr, "%s: no row\n", *op);
+        failures++;
+    }
+    if (!case_text || json_array_size(rows) > 0) return;
+    fprintf(stderr, "no case%s%s has \"%s\" in its label\n", only ? " of " : "", only ? only : "", case_text);
+    failures++;
 }
 
 static void visit_all(const char *op) {
@@ -385,6 +428,7 @@ int main(int argc, char **argv) {
         tuned_pass = true;
         visit_all("gemm");
     }
+    report_missing(op);
     save();
     json_decref(rows);
     for (uint32_t i = 0; i < device_count; i++) xft_device_close(devices[i].device);

@@ -4,8 +4,9 @@
 #                   [--repeats N] [--profile] [--json FILE]
 #
 # ops:  every op (or one) at the shapes of real models on every device, or one: time, GFLOP/s, GB/s, share of the
-#       device's roofline, a numerical check, and the peers: OpenBLAS, CLBlast as shipped and tuned, a plain 8x8-tile
-#       kernel. A ratio x2.00 means twice as fast as that peer, the median of paired repeats.
+#       device's roofline, and the peers: OpenBLAS, CLBlast as shipped and tuned, a plain 8x8-tile kernel. A ratio
+#       x2.00 means twice as fast as that peer, the median of paired repeats. Before it is timed every case is checked
+#       as in the suite ops (products against OpenBLAS); a wrong result or an op without a row ends it with 1.
 #       --case: only cases whose label holds TEXT. --alone: no peers.
 # step: whole training steps and decoding of tiny and p1, or of a named model: tokens/s, memory, model GFLOP/s beside
 #       OpenBLAS and the device's own product. --profile: device time of each op.
@@ -13,7 +14,7 @@ set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
 build=${XFT_BUILD:-$root/build}
-usage() { sed -n '2,12p' "$0" | cut -c 3-; exit 2; }
+usage() { sed -n '2,13p' "$0" | cut -c 3-; exit 2; }
 [ $# -ge 1 ] || usage
 what=$1
 shift

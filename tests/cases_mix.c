@@ -124,6 +124,8 @@ void cases_mix(case_set set, const char *only, case_visitor visit, void *user) {
     }
     if (set == CASES_BENCH) {
         const mixture m = {8, 1536, 576, 0.75f, 256, false};
+        if (case_wanted(only, "mix_softmax")) softmax_case(m.E - 1, 1, visit, user);
+        if (case_wanted(only, "mix_softmax_backward")) softmax_backward_case(m.E - 1, visit, user);
         for (uint32_t i = 0; i < 2; i++) {
             if (case_wanted(only, "mix")) mix_case(&m, types[i][0], types[i][0], visit, user);
             if (case_wanted(only, "mix_backward")) mix_backward_case(&m, types[i][0], XFT_F32, visit, user);
