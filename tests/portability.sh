@@ -30,7 +30,7 @@ mkdir -p "$build"
 cmake -S "$root" -B "$build" -G Ninja > "$build/cmake.log" 2>&1 || { cat "$build/cmake.log"; exit 1; }
 ninja -C "$build" xft_list_kernels xft_radv > "$build/ninja.log" 2>&1 || { tail -n 40 "$build/ninja.log"; exit 1; }
 
-rm -rf "$work"; mkdir -p "$work/kernels"
+rm -rf "$work"; mkdir -p "$work/kernels" "$work/ptx"
 # Tiles of products depend on whose GPU it is.
 for gpu in GPU Intel Intel-Max; do
   mkdir -p "$work/kernels/$gpu"
@@ -101,11 +101,15 @@ amdgcn() { # amdgcn CPU
 ocloc_() { # ocloc_ DEVICE
   local dir=$work/ocloc.$1 threads=8 units=8 slm=131072; mkdir -p "$dir"
   case $1 in skl) threads=7 slm=65536;; tgllp) threads=7 units=16 slm=131072;; dg2) units=16;; esac
+  cat > "$dir/list"
   while read -r name _ _ _ constants; do
-    cp "$work/kernels/$gpu/$name.cl" "$dir/k.cl"
-    if (cd "$dir" && ocloc compile -file k.cl -device "$1" --format zebin -options "-cl-std=CL1.2 $(defines $constants)" -output k \
-          -output_no_suffix > log 2>&1 < /dev/null); then
-      (cd "$dir" && llvm-objcopy-14 --dump-section .ze_info=info k /dev/null
+    echo "-file ../kernels/$gpu/$name.cl -device $1 --format zebin -options \"-cl-std=CL1.2 $(defines $constants)\"" \
+      "-output $name -out_dir . -output_no_suffix"
+  done < "$dir/list" > "$dir/commands"
+  (cd "$dir" && ocloc multi commands > log 2>&1 < /dev/null)
+  while read -r name _ _ _ constants; do
+    if [ -f "$dir/$name" ]; then
+      (cd "$dir" && llvm-objcopy-14 --dump-section .ze_info=info "$name" /dev/null
        awk -v name="$name" -v wg="$(wg_of $constants)" -v threads="$threads" -v units="$units" -v slm="$slm" '
          /grf_count:/ {g=$2} /simd_size:/ {s=$2} /slm_size:/ {l=$2} /per_thread_memory_buffers/ {in_buffers=1}
          in_buffers && / size:/ {m+=$2}
@@ -114,20 +118,24 @@ ocloc_() { # ocloc_ DEVICE
            if (l) { fit = int(slm / l) * int((wg + s - 1) / s) / units; if (fit < t) t = fit }
            printf "%s registers=%dxsimd%d spills=0 scratch=%d local=%d occupancy=%.1f\n", name, g, s, m, l, t}' info)
     else echo "$name does not compile: $(grep -m 1 -i error "$dir/log")"; fi
-    rm -f "$dir"/k "$dir"/k.*
-  done
+  done < "$dir/list"
 }
 
-nvptx() { # nvptx ARCH: clang makes PTX (for sm_75, which clang 15 knows), ptxas the machine code
+ptx() { # ptx FILE NAME CONSTANT…: for sm_75, which clang 15 knows; made once
+  [ -f "$1" ] && return
+  clang-15 -x cl -cl-std=CL1.2 -target nvptx64-nvidia-nvcl -Xclang -target-cpu -Xclang sm_75 -O3 \
+    -Xclang -mlink-builtin-bitcode -Xclang /usr/lib/clc/nvptx64--nvidiacl.bc -w $(defines "${@:3}") \
+    -S -o "$1.$BASHPID" "$work/kernels/$gpu/$2.cl" && mv "$1.$BASHPID" "$1"
+}
+
+nvptx() { # nvptx ARCH: clang makes PTX, ptxas the machine code
   local ptxas; ptxas=$(from_pypi nvidia-cuda-nvcc-cu12 ptxas) || { echo "ptxas is missing"; return; }
   local most=32 shared=65536 # warps and shared memory of a multiprocessor
   [ "$1" = sm_90 ] && most=64 shared=233472
   if ! "$ptxas" --help | grep -q "$1"; then echo "SKIPPED: this ptxas does not know $1" >&2; return; fi
   while read -r name _ _ _ constants; do
-    local p=$work/$1.$name.ptx
-    if clang-15 -x cl -cl-std=CL1.2 -target nvptx64-nvidia-nvcl -Xclang -target-cpu -Xclang sm_75 -O3 \
-         -Xclang -mlink-builtin-bitcode -Xclang /usr/lib/clc/nvptx64--nvidiacl.bc -w $(defines $constants) \
-         -S -o "$p" "$work/kernels/$gpu/$name.cl" 2> "$work/error.$1" &&
+    local p=$work/ptx/$name.ptx
+    if ptx "$p" "$name" $constants 2> "$work/error.$1" &&
        "$ptxas" -v -arch="$1" -o /dev/null "$p" > "$work/error.$1" 2>&1; then
       awk -v name="$name" -v wg="$(wg_of $constants)" -v most="$most" -v shared="$shared" '
         FILENAME == ARGV[1] {if (/fma\.rn\.f32/) m++; if (/ld\.shared/) d++; next}
@@ -143,7 +151,6 @@ nvptx() { # nvptx ARCH: clang makes PTX (for sm_75, which clang 15 knows), ptxas
           printf "%s registers=%d spills=%d scratch=%d local=%d occupancy=%d mads=%.1f\n", name, r, p, s, l, n * w,
                  d ? m / d : 0}' "$p" "$work/error.$1"
     else echo "$name does not compile: $(head -n 1 "$work/error.$1")"; fi
-    rm -f "$p"
   done
 }
 
@@ -157,7 +164,8 @@ compile_for() { # compile_for TARGET: one line per kernel
     radv) kernels vulkan | radv "$which" "$radeon";;
     amdgcn) kernels opencl | amdgcn "$which";;
     ocloc) kernels opencl | ocloc_ "$which";;
-    nvptx) kernels opencl | nvptx "$which";;
+    nvptx) # two that run side by side meet in the middle of the list: each makes half of the PTX
+      if [ "$which" = sm_90 ]; then kernels opencl | tac | nvptx "$which" | tac; else kernels opencl | nvptx "$which"; fi;;
     radv-coopmat) . "$root/tests/portability/coopmat.sh"; coopmat "$which";;
   esac
 }

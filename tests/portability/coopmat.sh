@@ -35,7 +35,10 @@ coopmat() { # coopmat FAMILY: every form of every .coopmat.comp, like the other 
        ! LD_LIBRARY_PATH=$glslang/lib "$glslang/bin/spirv-val" --target-env vulkan1.3 --scalar-block-layout "$work/kernels/$gpu/$name.spv" >&2; then
       echo "$name does not compile: see the messages above"; continue
     fi
-    for form in 0 1 2; do echo "$name-$form op coopmat 128 WG=128 FORM=$form DT_A=2 DT_B=2 DT_C=0"; done
+    # As runtime/ops/gemm_choice.c dispatches it: f16 factors, four subgroups.
+    for form in 0 1 2; do
+      for result in 0 2; do echo "$name-$form$result op coopmat 128 WG=4S FORM=$form DT_A=2 DT_B=2 DT_C=$result"; done
+    done
   done > "$work/coopmat.list"
   grep 'does not compile' "$work/coopmat.list"
   { grep -v 'does not compile' "$work/coopmat.list" | while read -r label _ _ push constants; do

@@ -1,7 +1,8 @@
 /* list_kernels DIR DEVICE: which kernels would a GPU of that name run? Every small case of every op is recorded on a
  * device that executes nothing but has the properties of a GPU, once as a Vulkan and once as an OpenCL device; so is
- * every tile of products in every form and storage, and attention for the usual sizes of heads. Each
- * distinct kernel and set of constants is written to DIR as NAME.spv or NAME.cl, and printed as a line
+ * every tile of products in every form and storage, and attention for the usual sizes of heads. Vulkan's form of
+ * products for software devices, which no GPU takes, is for its compilers all the same. Each distinct kernel and set of
+ * constants is written to DIR as NAME.spv or NAME.cl, and printed as a line
  *
  *     vulkan|opencl NAME OP VARIANT PUSH_BYTES CONSTANT=VALUE …
  */
@@ -120,13 +121,14 @@ static void expect(xft_status status, const char *what) {
     failures++;
 }
 
-static void record_products(xft_arena *arena, xft_stream *stream) {
+/* Products by the candidates whose names begin so, in every form and storage. */
+static void record_products(xft_arena *arena, xft_stream *stream, const char *candidates) {
     static const xft_dtype types[][2] = {
         {XFT_F32, XFT_F32}, {XFT_BF16, XFT_BF16}, {XFT_BF16, XFT_F32}, {XFT_F16, XFT_F16}}; /* factors, result */
     const uint32_t n = 40;
     const xft_tensor offsets = make(arena, XFT_U32, 1, 3, 0, 0);
     for (uint32_t i = 0; xft_gemm_candidate(i); i++) {
-        if (strncmp(xft_gemm_candidate(i), "plain", 5)) continue;
+        if (strncmp(xft_gemm_candidate(i), candidates, strlen(candidates))) continue;
         xft_gemm_force(xft_gemm_candidate(i));
         for (uint32_t k = 0; k < sizeof types / sizeof *types; k++) {
             const xft_dtype factor = types[k][0], result = types[k][1];
@@ -134,6 +136,7 @@ static void record_products(xft_arena *arena, xft_stream *stream) {
             const xft_tensor experts = make(arena, factor, 3, 2, n, n), sums = make(arena, result, 3, 2, n, n);
             for (xft_form form = XFT_NT; form <= XFT_TN; form++) {
                 const bool tn = form == XFT_TN;
+                if (factor != result && !tn) continue; /* weight gradients alone */
                 expect(xft_gemm(stream, form, &a, &a, &c, false), "gemm");
                 expect(xft_grouped_gemm(stream, form, &a, tn ? &a : &experts, &offsets, tn ? &sums : &c, false),
                        "grouped_gemm");
@@ -170,8 +173,15 @@ static void record_grids(xft_device *device) {
     expect(xft_arena_create(device, "grids", 0, &arena), "arena");
     expect(xft_stream_create(device, NULL, &stream), "stream");
     if (arena && stream) {
-        record_products(arena, stream);
+        record_products(arena, stream, "plain");
         record_attention(arena, stream);
+        if (device->info.api == XFT_API_VULKAN) { /* its other tiles are for more registers than a GPU's */
+            const xft_device_info gpu = device->info;
+            device->info.device_class = XFT_CLASS_CPU;
+            device->info.subgroup_size = 16;
+            record_products(arena, stream, "subgroup 4x16");
+            device->info = gpu;
+        }
     }
     xft_stream_destroy(stream);
     xft_arena_destroy(arena);

@@ -1,10 +1,12 @@
 /* radv: compiles shaders with RADV for the GPU named by RADV_FORCE_FAMILY (a null device: nothing is executed) and
  * prints what its compiler says of registers, spills and cost. Reads lines "FILE LABEL PUSH_BYTES VALUE…" (values of
- * the specialization constants 0, 1, …) from standard input; prints, per line,
+ * the specialization constants 0, 1, …; "4S" is four times the size of the device's subgroups) from standard input.
+ * Kernels with subgroup operations get subgroups as in runtime/vulkan/kernel.c. Prints, per line,
  *
  *     LABEL registers=… spills=… scratch=… local=… occupancy=… cost=…
  *
  * Exit code 1: a shader does not compile, 2: no such device. */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,8 @@
 
 static VkInstance instance;
 static VkDevice device;
+static uint32_t subgroup_size;
+static bool can_require_subgroups;
 static PFN_vkGetPipelineExecutablePropertiesKHR get_executables;
 static PFN_vkGetPipelineExecutableStatisticsKHR get_statistics;
 
@@ -23,9 +27,15 @@ static int open_device(int cooperative) {
     uint32_t count = 1;
     VkPhysicalDevice physical;
     if (vkEnumeratePhysicalDevices(instance, &count, &physical) < 0 || count == 0) return 2;
-    VkPhysicalDeviceProperties properties;
-    vkGetPhysicalDeviceProperties(physical, &properties);
-    fprintf(stderr, "%s\n", properties.deviceName);
+    VkPhysicalDeviceVulkan13Properties v13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES};
+    VkPhysicalDeviceVulkan11Properties v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
+                                              .pNext = &v13};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &v11};
+    vkGetPhysicalDeviceProperties2(physical, &properties);
+    subgroup_size = v11.subgroupSize;
+    can_require_subgroups =
+        v13.minSubgroupSize != v13.maxSubgroupSize && v13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    fprintf(stderr, "%s, subgroups of %u\n", properties.properties.deviceName, subgroup_size);
     VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR};
     VkPhysicalDeviceVulkan13Features f13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
@@ -80,6 +90,13 @@ static int report(VkPipeline pipeline, const char *label) {
     return 0;
 }
 
+/* Whether a SPIR-V module declares a capability. */
+static bool declares(const uint32_t *words, size_t count, uint32_t capability) {
+    for (size_t i = 5; i + 1 < count && words[i] == (2u << 16 | 17u); i += 2)
+        if (words[i + 1] == capability) return true;
+    return false;
+}
+
 static int compile(const char *path, const char *label, uint32_t push_bytes, const uint32_t *values, uint32_t count) {
     FILE *file = fopen(path, "rb");
     if (!file) return fprintf(stderr, "cannot read %s\n", path), 1;
@@ -91,6 +108,10 @@ static int compile(const char *path, const char *label, uint32_t push_bytes, con
     VkSpecializationMapEntry entries[32];
     for (uint32_t i = 0; i < count; i++) entries[i] = (VkSpecializationMapEntry){i, 4 * i, 4};
     VkSpecializationInfo constants = {count, entries, 4 * count, values};
+    const bool subgroups = declares(words, size / 4, 61 /* GroupNonUniform */);
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo required = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = subgroup_size};
     VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, push_bytes};
     VkPipelineLayoutCreateInfo layout_info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
                                               .pushConstantRangeCount = 1,
@@ -100,15 +121,19 @@ static int compile(const char *path, const char *label, uint32_t push_bytes, con
     VkPipeline pipeline = VK_NULL_HANDLE;
     int failed = vkCreateShaderModule(device, &module_info, NULL, &module) ||
                  vkCreatePipelineLayout(device, &layout_info, NULL, &layout);
-    VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-                                        .flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR |
-                                                 VK_PIPELINE_CREATE_DISPATCH_BASE_BIT,
-                                        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                                                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
-                                                  .module = module,
-                                                  .pName = "main",
-                                                  .pSpecializationInfo = &constants},
-                                        .layout = layout};
+    VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR | VK_PIPELINE_CREATE_DISPATCH_BASE_BIT,
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .pNext = subgroups && can_require_subgroups ? &required : NULL,
+                  .flags = subgroups && values[0] % subgroup_size == 0
+                               ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT
+                               : 0,
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .module = module,
+                  .pName = "main",
+                  .pSpecializationInfo = &constants},
+        .layout = layout};
     failed = failed || vkCreateComputePipelines(device, VK_NULL_HANDLE, 1, &info, NULL, &pipeline) ||
              report(pipeline, label);
     if (failed) printf("%s does not compile\n", label);
@@ -127,7 +152,12 @@ int main(int argc, char **argv) {
         char *push = strtok_r(NULL, " \n", &save), *word;
         if (!push) continue;
         uint32_t values[32], count = 0;
-        while (count < 32 && (word = strtok_r(NULL, " \n", &save))) values[count++] = (uint32_t)strtoul(word, NULL, 10);
+        while (count < 32 && (word = strtok_r(NULL, " \n", &save))) {
+            char *end;
+            values[count] = (uint32_t)strtoul(word, &end, 10);
+            if (*end == 'S') values[count] *= subgroup_size;
+            count++;
+        }
         failed |= compile(path, label, (uint32_t)strtoul(push, NULL, 10), values, count);
         fflush(stdout);
     }
