@@ -112,7 +112,7 @@ static xft_status record_plain(xft_stream *stream, const op_case *c, const xft_t
 }
 
 static xft_status record_forced(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_gemm_force((const char *)c->config);
+    xft_gemm_force(c->form);
     xft_status status = xft_gemm(stream, (xft_form)c->u[0], t[0], t[1], t[2], false);
     xft_gemm_force(NULL);
     return status;
@@ -231,7 +231,7 @@ static void measure(const op_case *c, bench_device *d, const product *p) {
     for (uint32_t k = 0; k < wanted; k++) {
         op_case again = *c;
         again.record = peers[k].record;
-        again.config = peers[k].variant;
+        again.form = peers[k].variant;
         if (bench_op_create(d->device, &again, &others[n]) == XFT_OK)
             peers[n++] = peers[k];
         else

@@ -253,7 +253,7 @@ static uint32_t *begin_attention(op_case *c, case_random *r, const char *op, con
     uint32_t cu[9], lengths[8], *segments = calloc(4 * T, sizeof *segments);
     pack(a->packing, cu, lengths, segments);
     c->u[0] = a->h.head_size;
-    c->config = a->form;
+    c->form = a->form;
     c->f[0] = scale_of(&a->h);
     *p = (xft_attention_params){T, a->h.heads, a->h.kv_heads, c->f[0], HD, KD, KD, HD, T};
     c->flops = 4 * pairs_of(segments, T) * HD;
@@ -270,7 +270,7 @@ static void run_forward(const op_case *c, uint32_t *segments, const xft_attentio
 }
 
 static xft_status record_attention(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force(c->config);
+    xft_lanes_force(c->form);
     xft_status status = xft_attention(stream, t[0], t[1], t[2], t[3], c->u[0], c->f[0], t[4], t[5]);
     xft_lanes_force(NULL);
     return status;
@@ -293,7 +293,7 @@ static void forward_case(const attention_case *a, case_visitor visit, void *user
 }
 
 static xft_status record_backward(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force(c->config);
+    xft_lanes_force(c->form);
     xft_status status = xft_attention_backward(stream, t[0], t[1], t[2], t[3], t[4], t[5], t[6], c->u[0], c->f[0], t[7],
                                                t[8], t[9], t[10]);
     xft_lanes_force(NULL);
@@ -462,7 +462,7 @@ static void append_case(const cache_case *a, case_visitor visit, void *user) {
 }
 
 static xft_status record_decode(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force(c->config);
+    xft_lanes_force(c->form);
     xft_status status = xft_attention_decode(stream, t[0], t[1], t[2], t[3], c->u[0], c->f[0], t[4]);
     xft_lanes_force(NULL);
     return status;
@@ -490,7 +490,7 @@ static void decode_case(const cache_case *a, case_visitor visit, void *user) {
     set_u32(case_add(&c, &r, "lengths", CASE_IN, XFT_U32, 0, 1, a->sequences), lengths);
     case_buffer *o = case_add(&c, &r, "o", CASE_OUT, a->data, 0, 2, rows, HD);
     c.u[0] = a->h.head_size;
-    c.config = a->form;
+    c.form = a->form;
     c.f[0] = scale_of(&a->h);
     xft_attention_decode_params p = {
         a->sequences, a->new_tokens, a->h.heads, a->h.kv_heads, a->capacity, c.f[0], HD, KD, KD, HD};

@@ -47,18 +47,18 @@ void ref_grouped_gemm(const ref_call *call) {
 
 /* ---- Cases ---- */
 
-/* Settings: u[0] form, u[1] accumulate; config: the variant to force, or NULL for the device's own choice. */
+/* Settings: u[0] form of the product, u[1] accumulate. */
 static xft_status record_gemm(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    if (c->config) xft_gemm_force(c->config);
+    if (c->form) xft_gemm_force(c->form);
     xft_status status = xft_gemm(stream, (xft_form)c->u[0], t[0], t[1], t[2], c->u[1] != 0);
-    if (c->config) xft_gemm_force(NULL);
+    if (c->form) xft_gemm_force(NULL);
     return status;
 }
 
 static xft_status record_grouped(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    if (c->config) xft_gemm_force(c->config);
+    if (c->form) xft_gemm_force(c->form);
     xft_status status = xft_grouped_gemm(stream, (xft_form)c->u[0], t[0], t[1], t[2], t[3], c->u[1] != 0);
-    if (c->config) xft_gemm_force(NULL);
+    if (c->form) xft_gemm_force(NULL);
     return status;
 }
 
@@ -85,7 +85,7 @@ static void no_expected(op_case *c) {
 static void finish(op_case *c, const plan *plan, xft_form form, bool accumulate, double flops) {
     c->u[0] = form;
     c->u[1] = accumulate;
-    c->config = plan->variant;
+    c->form = plan->variant;
     c->product = true;
     c->flops = flops;
     for (uint32_t i = 0; i < c->count; i++)
@@ -179,18 +179,18 @@ static void grouped_case(const plan *plan, xft_form form, types t, bool accumula
 }
 
 static const types f32 = {XFT_F32, XFT_F32, XFT_F32}, bf16 = {XFT_BF16, XFT_BF16, XFT_BF16},
-                   bf16_gradient = {XFT_BF16, XFT_BF16, XFT_F32}, f16 = {XFT_F16, XFT_F16, XFT_F16};
+                   bf16_gradient = {XFT_BF16, XFT_BF16, XFT_F32}, f16 = {XFT_F16, XFT_F16, XFT_F16},
+                   f16_gradient = {XFT_F16, XFT_F16, XFT_F32};
 
 /* Every pair of storage types meets in some two of the operands. */
 static types mixed(uint32_t i) {
     return (types){(xft_dtype)(i % 3), (xft_dtype)(i / 3), (xft_dtype)((i + i / 3) % 3)};
 }
 
-/* Every form and tile of ops/gemm_choice.h that a device may take; where it has none of that name it takes the plain.
- * The first three meet bf16 too. */
+/* Every form and tile of ops/gemm_choice.h that f32 may take. The first three meet bf16 too. */
 static const char *const gemm_choices[] = {
-    "plain",         "plain 64x64 8x8", "subgroup 8x32", "plain 128x128 8x8", "plain 64x32 8x4", "cpu",
-    "subgroup 4x16", "subgroup 8x16",   "gemv",          "coopmat",           "yardstick"};
+    "plain", "plain 64x64 8x8", "subgroup 8x32", "plain 128x128 8x8", "plain 64x32 8x4",
+    "cpu",   "subgroup 4x16",   "subgroup 8x16", "yardstick"};
 
 /* Tiles whose code, with what a validation layer adds, takes LLVM minutes to compile; a smaller one stands for them. */
 static bool is_huge(const char *choice) {
@@ -210,6 +210,13 @@ static void gemm_forced(const plan *plan, bool full) {
             }
     }
     struct plan forced = *plan;
+    forced.variant = "coopmat"; /* f16 factors alone */
+    for (xft_form form = XFT_NT; form <= (full ? XFT_TN : XFT_NT); form++)
+        for (uint32_t j = 0; j < (full ? 3 : 1); j++) {
+            gemm_case(&forced, form, f16, false, shapes[j][0], shapes[j][1], shapes[j][2]);
+            gemm_case(&forced, form, form == XFT_TN ? f16_gradient : f16, true, shapes[j][0], shapes[j][1],
+                      shapes[j][2]);
+        }
     forced.variant = "gemv";
     for (uint32_t M = 1; M <= (full ? 4 : 1); M++) {
         gemm_case(&forced, XFT_NT, f32, false, M, 37, 150);

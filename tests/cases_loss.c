@@ -97,7 +97,7 @@ static case_buffer *add_step(op_case *c, case_random *r, const xft_step_block *b
 }
 
 static xft_status record_cross_entropy(xft_stream *stream, const op_case *c, const xft_tensor *const *t) {
-    xft_lanes_force(c->config);
+    xft_lanes_force(c->form);
     xft_status status = xft_cross_entropy(stream, t[0], t[1], t[2], c->u[0] != 0, t[3]);
     xft_lanes_force(NULL);
     return status;
@@ -127,7 +127,7 @@ static void cross_entropy_case(uint32_t rows, uint32_t cols, xft_dtype dtype, bo
     ref_cross_entropy(
         &(ref_call){.d = {[2] = logits->expected, [3] = loss->expected}, .u = {labels, words}, .params = &p});
     c.u[0] = gradient;
-    c.config = form;
+    c.form = form;
     c.record = record_cross_entropy;
     c.flops = 4.0 * rows * cols;
     c.bytes = (double)rows * cols * xft_dtype_size(dtype) * (gradient ? 2 : 1);

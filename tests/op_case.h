@@ -33,6 +33,8 @@ struct op_case {
     uint32_t u[16]; /* settings for `record` */
     float f[8];
     const void *config;
+    const char *form; /* forced, "VARIANT" or "VARIANT TILE", "plain": of no variant; where the device or the build has
+                         no such kernel the case is not run. NULL: the device's own choice */
     /* Calls the op. t[i] is the tensor of buffers[i], NULL where rank is 0. */
     xft_status (*record)(xft_stream *stream, const op_case *c, const xft_tensor *const *t);
     bool product;        /* tolerance class of products (1e-10) instead of 1e-9 */

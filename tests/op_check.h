@@ -22,6 +22,7 @@ typedef struct op_checker {
 
 typedef struct op_result {
     bool passed;
+    bool not_run;            /* its form is forced, and the device or the build has no such kernel */
     double error, tolerance; /* of the buffer where error / tolerance is worst */
     char message[600];       /* why not passed */
 } op_result;
@@ -34,8 +35,9 @@ void op_check(op_checker *checker, const op_case *c, op_result *result);
 
 /* What the cases of one op on one device came to. */
 typedef struct op_summary {
-    uint32_t cases, failed;
+    uint32_t cases, failed;  /* that ran; that failed */
     double error, tolerance; /* worst of all cases by their quotient */
+    char not_run[120];       /* forms of the cases that did not run: "cpu, coopmat" */
 } op_summary;
 
 /* Checks every case of `op` in `set`; each failure goes to `fail` with the case's label. */

@@ -74,7 +74,8 @@ int main(int argc, char **argv) {
             if (missing || only) printf("%-28s no case\n", *op), failed++;
             continue;
         }
-        printf("%-28s %4u cases  %4u failed  worst error %.2e / %.0e\n", *op, s.cases, s.failed, s.error, s.tolerance);
+        printf("%-28s %4u cases  %4u failed  worst error %.2e / %.0e", *op, s.cases, s.failed, s.error, s.tolerance);
+        printf("%s%s\n", *s.not_run ? "  not run: " : "", s.not_run);
         fflush(stdout);
         cases += s.cases;
         failed += s.failed;

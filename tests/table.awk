@@ -1,5 +1,6 @@
-# The table of ops: op_functions.def, then lines "op device cases failed error tolerance". names: the devices in order.
-# Fails when an op has no passing case on a device.
+# The table of ops: op_functions.def, then lines "op device cases failed error tolerance forms". names: the devices in
+# order. Below it the forms whose cases did not run, as the device or the build has none. Fails when an op has no passing
+# case on a device.
 BEGIN { count = split(names, device, " ") }
 FNR == NR {
     if (match($0, /\(.*\)/)) op[++ops] = substr($0, RSTART + 1, RLENGTH - 2)
@@ -7,6 +8,8 @@ FNR == NR {
 }
 {
     seen[$1, $2] = $3 > 0 && $4 == 0
+    if (NF > 6) absent = absent "\n    " $1 " on " $2 ":"
+    for (i = 7; i <= NF; i++) absent = absent " " $i
     text[$1, $2] = $3 == 0 ? "no case" : $4 > 0 ? $4 " of " $3 " FAILED" : $6 > 0 ? $3 " " $5 "/" $6 : $3 " exact"
 }
 END {
@@ -22,5 +25,6 @@ END {
         }
         print ""
     }
+    if (absent != "") printf "not run, as the device or this build has no such kernel:%s\n", absent
     exit bad > 0
 }

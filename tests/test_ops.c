@@ -22,8 +22,8 @@ static void report(const char *op, const op_summary *s) {
     const char *path = getenv("XFT_TEST_REPORT"), *label = getenv("XFT_TEST_LABEL");
     FILE *file = path ? fopen(path, "a") : NULL;
     if (!file) return;
-    fprintf(file, "%s %s %u %u %.2e %.0e\n", op, label ? label : device_name(), s->cases, s->failed, s->error,
-            s->tolerance);
+    fprintf(file, "%s %s %u %u %.2e %.0e %s\n", op, label ? label : device_name(), s->cases, s->failed, s->error,
+            s->tolerance, s->not_run);
     fclose(file);
 }
 

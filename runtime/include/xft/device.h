@@ -51,7 +51,7 @@ typedef struct xft_device_info {
     uint32_t subgroup_size;       /* 0: subgroup operations are not used on this device */
     uint32_t native_vector_width; /* OpenCL: floats of a vector register; 1: the driver vectorises itself. Else 0 */
     bool fp16_arithmetic;         /* of informative value; no kernel needs it */
-    bool cooperative_matrix;      /* VK_KHR_cooperative_matrix with f16 or bf16 -> f32 */
+    bool cooperative_matrix;      /* VK_KHR_cooperative_matrix: f16 x f16 -> f32 by 16 x 16 x 16 */
     bool timestamps;              /* device timers work */
     uint64_t alignment;           /* of tensors, bytes: at least 512 */
 } xft_device_info;
