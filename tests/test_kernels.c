@@ -399,33 +399,37 @@ static xft_device *cpu_device(const char *choices, uint32_t vector, uint32_t loc
     return device;
 }
 
-/* Slabs of products on CPUs decide the order of sums: they fit local memory, are made of whole vectors, and stay as a
- * text says under any limit. */
+/* Slabs of products on CPUs decide the order of sums: they are made of whole vectors, fit local memory with all else,
+ * and stay as a text says under any limit. */
+enum { SLABS = 3 * 3 * 2 };
+static void choose_slabs(const xft_device *device, xft_gemm_choice *made) {
+    for (int i = 0; i < SLABS; i++) {
+        const xft_dtype t = (xft_dtype)(i / 3 % 3), c = i < SLABS / 2 ? XFT_F32 : XFT_BF16;
+        made[i] = xft_gemm_choose(device, &(xft_gemm_problem){(xft_form)(i % 3), t, t, c, 300, 2000, 1700, 0});
+    }
+}
+
 Test(choices, slabs_of_products_fit_and_stay) {
-    static const uint32_t memories[] = {8192, 32768, 49152, 65536, 262144, 2097152};
+    static const uint32_t memories[] = {32768, 49152, 65536, 262144, 2097152};
     for (uint32_t vector = 8; vector <= 16; vector += 8)
         for (size_t m = 0; m < sizeof memories / sizeof *memories; m++) {
+            xft_gemm_choice made[SLABS], again[SLABS];
             xft_device *device = cpu_device(NULL, vector, memories[m]);
-            xft_gemm_choice made[9];
             const char *text;
-            for (int i = 0; i < 9; i++) {
-                const xft_dtype t = (xft_dtype)(i / 3);
-                made[i] =
-                    xft_gemm_choose(device, &(xft_gemm_problem){(xft_form)(i % 3), t, t, XFT_F32, 300, 200, 1700, 0});
-                const uint32_t *c = made[i].tile; /* VW MR BM KC PC */
-                cr_expect_eq(c[0], vector);
-                cr_expect(c[3] > 0 && c[3] % c[0] == 0, "slabs of %u for vectors of %u", c[3], c[0]);
-                cr_expect_leq(16 * c[3] * c[0], memories[m] / 2);
-            }
+            choose_slabs(device, made);
             OK(xft_device_choices(device, &text));
             xft_device *other = cpu_device(text, 24 - vector, 100000);
-            for (int i = 0; i < 9; i++) {
-                const xft_dtype t = (xft_dtype)(i / 3);
-                const xft_gemm_choice again =
-                    xft_gemm_choose(other, &(xft_gemm_problem){(xft_form)(i % 3), t, t, XFT_F32, 300, 200, 1700, 0});
-                cr_expect_str_eq(again.variant, made[i].variant);
-                cr_expect_eq(again.tile[0], made[i].tile[0]);
-                cr_expect_eq(again.tile[3], made[i].tile[3]);
+            choose_slabs(other, again);
+            for (int i = 0; i < SLABS; i++) {
+                const uint32_t *t = made[i].tile, vw = t[0], mr = t[1], bm = t[2], kc = t[3], pc = t[4];
+                cr_expect_eq(vw, vector);
+                cr_expect(kc > 0 && kc % vw == 0, "slabs of %u for vectors of %u", kc, vw);
+                cr_expect(made[i].rows <= bm && (i < SLABS / 2 || made[i].columns <= pc));
+                const bool packs = i % 3 == XFT_TN || i / 3 % 3 != XFT_F32;
+                cr_expect_leq(4 * (2 * kc * 2 * vw + bm * pc + (packs ? kc * (bm + mr) : 1)), memories[m],
+                              "product %d, vectors of %u", i, vw);
+                cr_expect_str_eq(again[i].variant, "cpu");
+                cr_expect(again[i].tile[0] == vw && again[i].tile[3] == kc, "product %d", i);
             }
             xft_device_close(other);
             xft_device_close(device);

@@ -125,16 +125,23 @@ static uint32_t cpu_depth(const xft_device_info *info, bool tn, uint32_t vw) {
     return kc;
 }
 
+/* Local memory of a work-group: opencl/gemm_cpu.clh, CPU_TILE. */
+static uint64_t cpu_bytes(uint32_t kc, uint32_t nr, uint32_t bm, uint32_t pc, uint32_t packed_rows) {
+    return 4ull * (2 * kc * nr + bm * pc + (packed_rows ? kc * packed_rows : 1));
+}
+
 /* Rows as many as pay for packing a panel of b, with a's copy within the second-level cache. */
 static xft_gemm_choice cpu(const xft_device *device, const xft_gemm_problem *p) {
     const xft_device_info *info = &device->info;
     const bool wide = xft_lanes_for(device) == 16, tn = p->form == XFT_TN, converts = !tn && p->a != XFT_F32;
     const uint32_t vw = wide ? 16 : 8, mr = wide ? 12 : 6, nr = 2 * vw, panels = blocks(p->N, nr);
     const uint32_t cores = info->compute_units ? info->compute_units : 1, kc = cpu_depth(info, tn, vw);
-    const uint32_t pc = p->c == XFT_F32 ? nr : tn ? 16 * nr : 4 * nr;
+    const bool packs = tn || converts;
+    uint32_t pc = p->c == XFT_F32 ? nr : tn ? 16 * nr : 4 * nr;
     uint32_t bm = !tn ? 516 : p->M >= 1024 || p->experts > 0 ? 192 : 96;
-    while (bm > mr && 4ull * (2 * kc * nr + bm * pc + (tn || converts ? kc * (bm + mr) : 1)) > info->local_memory_bytes)
+    while (bm > mr && cpu_bytes(kc, nr, bm, pc, packs ? bm + mr : 0) > info->local_memory_bytes)
         bm = round_up(bm / 2, mr);
+    while (tn && pc > nr && cpu_bytes(kc, nr, bm, pc, bm + mr) > info->local_memory_bytes) pc /= 2;
 
     /* Row blocks of equal size, and enough work-groups for every core. */
     const uint32_t matrices = tn && p->experts > 0 ? p->experts : 1;

@@ -92,7 +92,8 @@ typedef struct xft_run_options {
     const char *output; /* folder; made when it is missing */
 
     /* Device. The run opens it by name, with the kernel choices of the checkpoint it resumes from; "auto" or NULL: the
-     * device of that checkpoint, or the fastest. opened: one that is open already is used instead. */
+     * device of that checkpoint, or the fastest. opened: one that is open already, with the choices it
+     * was opened with, is used instead. */
     const char *device;
     xft_device *opened;
     xft_device_options device_options; /* for opening; choices are set by a resume */
