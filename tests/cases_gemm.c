@@ -190,7 +190,7 @@ static types mixed(uint32_t i) {
 /* Every form and tile of ops/gemm_choice.h that f32 may take. The first three meet bf16 too. */
 static const char *const gemm_choices[] = {
     "plain", "plain 64x64 8x8", "subgroup 8x32", "plain 128x128 8x8", "plain 64x32 8x4",
-    "cpu",   "subgroup 4x16",   "subgroup 8x16", "yardstick"};
+    "cpu",   "subgroup 4x16",   "subgroup 8x16", "yardstick",         "cpu 32"};
 
 /* Tiles whose code, with what a validation layer adds, takes LLVM minutes to compile; a smaller one stands for them. */
 static bool is_huge(const char *choice) {
