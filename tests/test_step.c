@@ -98,6 +98,32 @@ Test(step, any_order_that_barriers_allow_gives_the_same_bits) {
     }
 }
 
+/* ---- Waiting ---- */
+
+/* Nothing is done before the host waits for it. The ring of inputs grows in the middle of the run, and is too short for
+ * two steps of 520 micro-batches. */
+Test(step, the_host_waits_at_most_once) {
+    static const uint32_t counts[] = {1, 2, 8, 8, 1, 520, 520, 8, 1};
+    enum { STEPS = sizeof counts / sizeof *counts, MOST = 520 };
+    xft_batch *batches = malloc(MOST * sizeof *batches);
+    for (int merge = 0; merge < 2; merge++) {
+        step s = make_step((test_driver_settings){.late = true}, merge, XFT_ADAFACTOR, XFT_F32);
+        xft_metrics m;
+        for (int i = 0; i < MOST; i++) batches[i] = s.data.batch;
+        for (uint32_t i = 0; i < (merge ? 5 : STEPS); i++) {
+            const uint64_t before = s.device->counters.waits;
+            OK(xft_trainer_step(s.trainer, batches, counts[i], 1e-3));
+            OK(xft_trainer_metrics(s.trainer, &m));
+            const uint32_t waits = (uint32_t)(s.device->counters.waits - before);
+            cr_expect_eq(waits, i ? 1u : 0u, "step %u of %u micro-batches: %u waits", i, counts[i], waits);
+        }
+        OK(xft_trainer_flush(s.trainer, &m));
+        cr_expect(!m.skipped);
+        close_step(&s);
+    }
+    free(batches);
+}
+
 /* ---- Several buffers ---- */
 
 Test(step, buffers_of_a_small_allocation_take_what_is_planned) {
