@@ -90,6 +90,89 @@ Test(models, identity_at_step_0) {
     xft_model_destroy(dense);
 }
 
+/* ---- Mixing to dense ---- */
+
+static float *values_of(const xft_model *model, uint64_t *count, const char *format, uint32_t layer, uint32_t expert) {
+    char name[120];
+    xft_tensor tensor;
+    snprintf(name, sizeof name, format, layer, expert);
+    OK(xft_model_find(model, name, &tensor));
+    *count = (uint64_t)xft_rows(&tensor) * xft_cols(&tensor);
+    float *values = malloc(*count * sizeof *values);
+    OK(xft_tensor_read(&tensor, XFT_F32, values));
+    return values;
+}
+
+/* Largest difference of a merged model from lambda W_0 + (1-lambda) sum_i alpha_i W_i, alpha = softmax(a). */
+static double mixing_error(const xft_model *moe, const xft_model *dense, const float *a, double lambda) {
+    static const char *const mixed[] = {"model.layers.%u.mlp.gate_proj.weight", "model.layers.%u.mlp.up_proj.weight",
+                                        "model.layers.%u.mlp.down_proj.weight"};
+    static const char *const experts[] = {"model.layers.%u.mlp.calculator.experts.weight_gate.%u.weight",
+                                          "model.layers.%u.mlp.calculator.experts.weight_up.%u.weight",
+                                          "model.layers.%u.mlp.calculator.experts.weight_down.%u.weight"};
+    const xft_config *c = xft_model_get_config(moe);
+    const uint32_t routed = xft_config_routed(c);
+    double worst = 0;
+    for (uint32_t l = 0; l < c->num_layers; l++)
+        for (int m = 0; m < 3; m++) {
+            uint64_t n;
+            double sum = 0;
+            float *w = values_of(dense, &n, mixed[m], l, 0);
+            double *expected = calloc(n, sizeof *expected);
+            for (uint32_t i = 0; i < routed; i++) sum += exp((double)a[l * routed + i]);
+            for (uint32_t e = 0; e <= routed; e++) {
+                const double share = e ? (1 - lambda) * exp((double)a[l * routed + e - 1]) / sum : lambda;
+                float *x = values_of(moe, &n, experts[m], l, e);
+                for (uint64_t k = 0; k < n; k++) expected[k] += share * (double)x[k];
+                free(x);
+            }
+            for (uint64_t k = 0; k < n; k++) worst = fmax(worst, fabs((double)w[k] - expected[k]));
+            free(expected);
+            free(w);
+        }
+    return worst;
+}
+
+/* Uniform and given coefficients against the formula; lambda 1 gives expert 0; experts that are equal give the dense
+ * model back. */
+Test(models, mixing_to_dense) {
+    static const float zero[6] = {0}, given[] = {2, -1, 0.5f, -3, 0, 1};
+    static const struct {
+        xft_merge_kind kind;
+        const float *a;
+        double lambda, means; /* what was asked for, and what it stands for */
+    } kinds[] = {{XFT_MERGE_UNIFORM, zero, 0.3, 0.3},
+                 {XFT_MERGE_UNIFORM, zero, -1, 0.75},
+                 {XFT_MERGE_GIVEN, given, 0.3, 0.3},
+                 {XFT_MERGE_GIVEN, given, 0, 0},
+                 {XFT_MERGE_GIVEN, given, 1, 1}};
+    xft_model *dense, *moe, *merged;
+    xft_config c = small_moe(XFT_FAMILY_QWEN2, 4, 2, XFT_GATE_XFT, true);
+    OK(small_model(device, &c, XFT_F32, 11, &moe));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        OK(xft_model_merge(moe, kinds[i].kind, given, kinds[i].lambda, NULL, &merged));
+        const double error = mixing_error(moe, merged, kinds[i].a, kinds[i].means);
+        cr_expect_leq(error, kinds[i].lambda == 1 ? 0 : 1e-6, "mixing %zu: %g", i, error);
+        xft_model_destroy(merged);
+    }
+    xft_model_destroy(moe);
+    c = small_config(XFT_FAMILY_STABLELM);
+    OK(small_model(device, &c, XFT_F32, 11, &dense));
+    OK(xft_model_upcycle(dense, &(xft_upcycle_options){.num_experts = 4, .top_k = 2}, &moe));
+    OK(xft_model_merge(moe, XFT_MERGE_GIVEN, given, -1, NULL, &merged));
+    uint64_t n, m;
+    float *before = small_weights(dense, &n), *after = small_weights(merged, &m);
+    cr_assert_eq(n, m);
+    for (uint64_t k = 0; k < n; k++)
+        cr_assert_leq(fabsf(after[k] - before[k]), 1e-6f * fabsf(before[k]), "%g became %g", (double)before[k],
+                      (double)after[k]);
+    free(before);
+    free(after);
+    xft_model_destroy(dense);
+    xft_model_destroy(moe);
+    xft_model_destroy(merged);
+}
+
 /* ---- Gradients in bf16 ---- */
 
 /* Rounded by the same numbers in every micro-batch, the errors of a gradient would add up in one direction: after 32
