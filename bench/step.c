@@ -29,8 +29,8 @@ typedef struct named_model {
     }
 static const named_model models[] = {
     {"tiny", LLAMA(64, 192, 2, 4, 2, 16, 512, 10000, true), 4, 2, 4, 64},
-    {"demo", LLAMA(256, 688, 4, 8, 8, 32, 1024, 10000, true), 4, 2, 8, 256},
     {"p1", LLAMA(576, 1536, 4, 9, 3, 64, 49152, 100000, true), 8, 6, 2, 256},
+    {"demo", LLAMA(256, 688, 4, 8, 8, 32, 1024, 10000, true), 4, 2, 8, 256},
     {"smollm2-135m", LLAMA(576, 1536, 30, 9, 3, 64, 49152, 100000, true), 8, 6, 2, 256},
     {"deepseek-coder-1.3b", LLAMA(2048, 5504, 24, 16, 16, 128, 32256, 100000, false), 8, 6, 1, 1024},
 };
@@ -406,7 +406,7 @@ int main(int argc, char **argv) {
         if (bench_measure_roof(device, &roof) != XFT_OK) fprintf(stderr, "%s: %s\n", list[i].id, xft_error());
         printf("%s: multiply-adds %.1f GFLOP/s, copy %.1f GB/s, 1024^3 product %.1f GFLOP/s\n", list[i].id, roof.gflops,
                roof.gbs, device_gemm(device));
-        /* Without --model: the small ones. The large ones are asked for by name. */
+        /* Without --model: tiny and p1. The others are asked for by name. */
         for (int k = 0; k < MODELS; k++)
             for (int s = 0; s < STAGES; s++)
                 if ((model < 0 ? k < 2 : k == model) && (only < 0 || s == only))
