@@ -531,6 +531,66 @@ Test(models, cached_logits_equal_the_full_forward) {
     }
 }
 
+enum { DRAWN = 16, SEEDS = 40 };
+
+/* How often each id follows the same prompt, in batches with different seeds. */
+static void draw_ids(xft_model *model, const small_data *d, xft_sampling sampling, uint32_t counts[SMALL_VOCABULARY]) {
+    const uint32_t *prompts[DRAWN];
+    uint32_t lengths[DRAWN], ids[DRAWN], made[DRAWN];
+    xft_generator *g;
+    const xft_generator_options options = {.batch = DRAWN, .capacity = d->batch.tokens + 1, .chunk = d->batch.tokens};
+    OK(xft_generator_create(model, &options, &g));
+    for (uint32_t b = 0; b < DRAWN; b++) prompts[b] = d->ids, lengths[b] = d->batch.tokens;
+    memset(counts, 0, SMALL_VOCABULARY * sizeof *counts);
+    sampling.new_tokens = 1;
+    for (uint32_t seed = 0; seed < SEEDS; seed++) {
+        sampling.seed = seed;
+        OK(xft_generate(g, prompts, lengths, DRAWN, &sampling, ids, made, NULL, NULL));
+        for (uint32_t b = 0; b < DRAWN; b++) counts[ids[b]]++;
+    }
+    xft_generator_destroy(g);
+}
+
+/* Ids come as often as the softmax of the logits over the temperature says, and with top-p no others than the most
+ * probable ones whose sum reaches it. */
+Test(models, sampling_follows_temperature_and_top_p) {
+    static const float temperatures[] = {1, 2.5f};
+    xft_config c = small_config(XFT_FAMILY_LLAMA);
+    xft_model *model;
+    small_data d;
+    uint32_t counts[SMALL_VOCABULARY];
+    small_data_make(&d, 1, 12, false, 3);
+    OK(small_model(device, &c, XFT_F32, 11, &model));
+    float *logits = logits_of(model, &d), *last = logits + (size_t)11 * SMALL_VOCABULARY;
+    const double n = DRAWN * SEEDS;
+    for (int i = 0; i < 2; i++) {
+        double p[SMALL_VOCABULARY], sum = 0, chi2 = 0, reached = 0;
+        for (uint32_t v = 0; v < SMALL_VOCABULARY; v++) sum += p[v] = exp((double)last[v] / (double)temperatures[i]);
+        for (uint32_t v = 0; v < SMALL_VOCABULARY; v++) p[v] /= sum;
+        draw_ids(model, &d, (xft_sampling){.temperature = temperatures[i]}, counts);
+        for (uint32_t v = 0; v < SMALL_VOCABULARY; v++)
+            chi2 += (counts[v] - n * p[v]) * (counts[v] - n * p[v]) / (n * p[v]);
+        printf("sampling at temperature %g: chi squared %.0f of 60 degrees\n", (double)temperatures[i], chi2);
+        cr_expect_lt(chi2, 60 + 5 * sqrt(2 * 60.0), "temperature %g: %g", (double)temperatures[i], chi2);
+        draw_ids(model, &d, (xft_sampling){.temperature = temperatures[i], .top_p = 0.3f}, counts);
+        uint32_t kinds = 0;
+        while (reached < 0.3) { /* the most probable one left */
+            uint32_t best = 0;
+            for (uint32_t v = 1; v < SMALL_VOCABULARY; v++)
+                if (p[v] > p[best]) best = v;
+            reached += p[best];
+            p[best] = 0;
+            kinds += counts[best] > 0;
+            counts[best] = 0;
+        }
+        for (uint32_t v = 0; v < SMALL_VOCABULARY; v++) cr_expect_eq(counts[v], 0, "id %u is not among them", v);
+        cr_expect_gt(kinds, 1);
+    }
+    free(logits);
+    small_data_free(&d);
+    xft_model_destroy(model);
+}
+
 /* ---- Cancelling ---- */
 
 typedef struct progress {
