@@ -107,7 +107,9 @@ ocloc_() { # ocloc_ DEVICE
       "-output $name -out_dir . -output_no_suffix"
   done < "$dir/list" > "$dir/commands"
   (cd "$dir" && ocloc multi commands > log 2>&1 < /dev/null)
+  local number=0
   while read -r name _ _ _ constants; do
+    number=$((number + 1))
     if [ -f "$dir/$name" ]; then
       (cd "$dir" && llvm-objcopy-14 --dump-section .ze_info=info "$name" /dev/null
        awk -v name="$name" -v wg="$(wg_of $constants)" -v threads="$threads" -v units="$units" -v slm="$slm" '
@@ -117,7 +119,8 @@ ocloc_() { # ocloc_ DEVICE
            t = g > 128 ? 4 : threads
            if (l) { fit = int(slm / l) * int((wg + s - 1) / s) / units; if (fit < t) t = fit }
            printf "%s registers=%dxsimd%d spills=0 scratch=%d local=%d occupancy=%.1f\n", name, g, s, m, l, t}' info)
-    else echo "$name does not compile: $(grep -m 1 -i error "$dir/log")"; fi
+    else echo "$name does not compile: $(sed -n "/^Command number $number:/,/^Command number $((number + 1)):/p" "$dir/log" |
+                                           grep -m 1 -i error)"; fi
   done < "$dir/list"
 }
 
