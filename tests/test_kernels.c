@@ -96,22 +96,30 @@ Test(kernels, constants_match_their_rows) {
 /* ---- Caches on disk ---- */
 
 /* Runs one op with the cache in `dir`; the text of choices in choices[room] if not NULL. */
-static void run_add(const char *dir, const char *given, char *choices, size_t room) {
+static void run_add_of(xft_dtype dtype, const char *dir, const char *given, char *choices, size_t room) {
     xft_device *device = fixture_open(&(xft_device_options){.cache_dir = dir, .choices = given});
     xft_arena *arena;
     xft_stream *stream;
     OK(xft_arena_create(device, "cached", 0, &arena));
     OK(xft_stream_create(device, NULL, &stream));
-    xft_tensor a = fixture_tensor(arena, 3, 5, 1, 1), y = fixture_tensor(arena, 3, 5, 0, 0);
+    xft_tensor a, y;
+    float start[15], back[15];
+    for (int i = 0; i < 15; i++) start[i] = (float)(i + 1);
+    OK(xft_tensor_create(arena, dtype, 2, (const uint32_t[]){3, 5}, &a));
+    OK(xft_tensor_create(arena, dtype, 2, (const uint32_t[]){3, 5}, &y));
+    OK(xft_tensor_write(&a, XFT_F32, start));
     OK(xft_add(stream, &a, &a, &y));
     OK(xft_stream_run(stream));
-    float back[15];
     OK(xft_tensor_read(&y, XFT_F32, back));
     for (int i = 0; i < 15; i++) cr_expect_eq(back[i], 2 * (float)(i + 1));
     const char *text;
     OK(xft_device_choices(device, &text));
     if (choices) snprintf(choices, room, "%s", text);
     fixture_close(device, arena, stream);
+}
+
+static void run_add(const char *dir, const char *given, char *choices, size_t room) {
+    run_add_of(XFT_F32, dir, given, choices, room);
 }
 
 /* Calls visit with the path of every file; returns how many there are. */
@@ -173,16 +181,6 @@ static void remove_file(const char *path) {
     remove(path);
 }
 
-static unsigned char foreign_text[1 << 20];
-static long foreign_size;
-static void take_foreign(unsigned char *data, long *size) {
-    foreign_size = *size;
-    memcpy(foreign_text, data, (size_t)*size);
-}
-static void take_file(const char *path) {
-    edit(path, take_foreign);
-}
-
 Test(caches, damage_is_noticed_and_rebuilt) {
     const char *dir = fixture_folder("cache");
     run_add(dir, NULL, NULL, 0);
@@ -204,28 +202,65 @@ Test(caches, damage_is_noticed_and_rebuilt) {
     rmdir(dir);
 }
 
-/* The content of another entry under an entry's name. */
-static const char *foreign_path;
-static void put_foreign(const char *path) {
+/* The one entry of a folder, and all that it holds. */
+typedef struct entry {
+    char path[512];
+    unsigned char data[1 << 20];
+    long size;
+} entry;
+static entry *taken;
+
+static void take_data(unsigned char *data, long *size) {
+    cr_assert_leq(*size, (long)sizeof taken->data);
+    memcpy(taken->data, data, (size_t)(taken->size = *size));
+}
+static void take_entry(const char *path) {
+    if (!strstr(path, ".bin")) return;
+    cr_assert_str_empty(taken->path, "more than one entry");
+    snprintf(taken->path, sizeof taken->path, "%s", path);
+    edit(path, take_data);
+}
+static void take_from(const char *dir, entry *e) {
+    taken = e;
+    *e->path = 0;
+    each_file(dir, take_entry);
+    cr_assert(*e->path, "no entry in %s", dir);
+}
+static void put_entry(const char *path, const entry *e) {
     FILE *file = fopen(path, "wb");
-    cr_assert(file && fwrite(foreign_text, 1, (size_t)foreign_size, file) == (size_t)foreign_size);
+    cr_assert(file && fwrite(e->data, 1, (size_t)e->size, file) == (size_t)e->size);
     fclose(file);
-    foreign_path = path;
 }
 
+/* What lies under an entry's name and was not written for it is not used, and is replaced. */
 Test(caches, foreign_content_is_noticed) {
-    const char *dir = fixture_folder("foreign");
-    /* an entry of another kernel (OpenCL) or another device (Vulkan, by its own first lines) */
+    enum { MAGIC = 8, KEY = 16 };
+    static entry own, other, now;
+    char dir[256], dir_of_other[256];
+    snprintf(dir, sizeof dir, "%s", fixture_folder("own"));
+    snprintf(dir_of_other, sizeof dir_of_other, "%s", fixture_folder("other"));
     run_add(dir, NULL, NULL, 0);
-    each_file(dir, take_file);
-    for (long i = 0; i < 64 && i < foreign_size; i++) {
-        foreign_text[i] ^= 1;
-        each_file(dir, put_foreign);
+    run_add_of(XFT_BF16, dir_of_other, NULL, NULL, 0);
+    take_from(dir, &own);
+    take_from(dir_of_other, &other);
+    if (memcmp(own.data, other.data, MAGIC + KEY) != 0) { /* a file for each kernel: that of the same one in bf16 */
+        put_entry(own.path, &other);
         run_add(dir, NULL, NULL, 0);
-        foreign_text[i] ^= 1;
+        take_from(dir, &now);
+        cr_expect_arr_eq(now.data, own.data, MAGIC + KEY, "the kernel of bf16 stays under the name of that of f32");
+    }
+    for (int i = MAGIC; i < MAGIC + KEY; i++) { /* written for something else, such as another device */
+        other = own;
+        other.data[i] ^= 1;
+        put_entry(own.path, &other);
+        run_add(dir, NULL, NULL, 0);
+        take_from(dir, &now);
+        cr_expect_arr_eq(now.data, own.data, MAGIC + KEY, "byte %d of another key", i);
     }
     each_file(dir, remove_file);
+    each_file(dir_of_other, remove_file);
     rmdir(dir);
+    rmdir(dir_of_other);
 }
 
 Test(caches, no_cache_and_no_right_to_write) {
