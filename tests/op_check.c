@@ -502,8 +502,18 @@ xft_status op_checker_open(op_checker *checker, const char *device, uint32_t deb
 /* Nothing the checker made may be left. */
 xft_status op_checker_close(op_checker *checker) {
     xft_arena_destroy(checker->arena);
+    xft_device_counters left;
+    xft_device_get_counters(checker->device, &left);
+    const bool test = checker->device && checker->device->driver == &xft_test_driver;
     xft_device_close(checker->device);
     *checker = (op_checker){0};
+    XFT_FAIL_IF(left.buffers || left.buffer_bytes || left.staging_bytes || left.programs, XFT_ERROR_DRIVER,
+                "left when the device closes: %llu buffers with %llu bytes, %llu programs; expected none",
+                (unsigned long long)left.buffers, (unsigned long long)left.buffer_bytes,
+                (unsigned long long)left.programs);
+    XFT_FAIL_IF(test && (test_counts.devices || test_counts.buffers || test_counts.kernels || test_counts.programs),
+                XFT_ERROR_DRIVER, "left of the test driver: %u devices, %u buffers, %u kernels, %u programs",
+                test_counts.devices, test_counts.buffers, test_counts.kernels, test_counts.programs);
     return XFT_OK;
 }
 

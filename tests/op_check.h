@@ -30,6 +30,7 @@ typedef struct op_result {
 /* device: as for xft_device_open, or "test": the test driver, which runs late and out of order. debug: xft_debug_flags
  * beside hazards, canaries and poison. */
 xft_status op_checker_open(op_checker *checker, const char *device, uint32_t debug);
+/* Closes the device; XFT_ERROR_DRIVER when an object of it was left alive. */
 xft_status op_checker_close(op_checker *checker);
 void op_check(op_checker *checker, const op_case *c, op_result *result);
 

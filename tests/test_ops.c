@@ -68,7 +68,7 @@ static void check_lie(uint32_t buffer, xft_access access, const char *message) {
     /* The test driver stores what is declared and nothing else: there the result is missing. */
     if (access == XFT_READ && xft_device_get_info(checker.device)->api == XFT_API_OTHER) message = "nan";
     op_summary s = op_check_all(&checker, "add", CASES_SMALL, keep_failure);
-    op_checker_close(&checker);
+    cr_expect_eq(op_checker_close(&checker), XFT_OK, "%s", xft_error());
     info->access[buffer] = truth;
     cr_expect_eq(s.failed, s.cases, "%u of %u cases fail", s.failed, s.cases);
     cr_expect(strstr(first_failure.message, message), "\"%s\" does not say \"%s\"", first_failure.message, message);
