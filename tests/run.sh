@@ -183,9 +183,10 @@ adafactor_statistics adafactor_rows"
 }
 
 build_sanitized() { # what an earlier build left must not pass for this one
-    rm -f "$build/sanitized/tests/xft_faults"
+    rm -f "$build"/sanitized/tests/{xft_faults,xft_opcheck}
     cmake -S . -B "$build/sanitized" -G Ninja -DXFT_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug >"$logs/sanitized.log" 2>&1 &&
-        ninja -C "$build/sanitized" xft_faults >>"$logs/sanitized.log" 2>&1 || { tail -20 "$logs/sanitized.log"; return 1; }
+        ninja -C "$build/sanitized" xft_faults xft_opcheck >>"$logs/sanitized.log" 2>&1 ||
+        { tail -20 "$logs/sanitized.log"; return 1; }
 }
 
 # Everything that can fail fails once and for ever. Plain programs: Criterion's processes would hide leaks.
@@ -199,6 +200,12 @@ suite_faults() {
         failures=$((failures + 1))
     check "the build with sanitizers" build_sanitized || failures=$((failures + 1))
     check "test driver with sanitizers" "$build/sanitized/tests/xft_faults" "" || failures=$((failures + 1))
+    check "ops on the test driver with sanitizers" quiet 'runtime error|Sanitizer' \
+        "$build/sanitized/tests/xft_opcheck" --device test --set small || failures=$((failures + 1))
+    # what PoCL itself keeps until the process ends is none of the library's leaks
+    check "ops on PoCL with sanitizers" quiet 'runtime error|Sanitizer' env ASAN_OPTIONS=detect_leaks=0 \
+        OCL_ICD_VENDORS=$vendors/pocl.icd "$build/sanitized/tests/xft_opcheck" --device opencl:0 --set small ||
+        failures=$((failures + 1))
     check "every call of Vulkan (lavapipe)" env VK_ICD_FILENAMES=$icd/lvp_icd.$arch.json \
         "$build/tests/xft_vulkan_faults" || failures=$((failures + 1))
     check "every call of OpenCL (PoCL)" env OCL_ICD_VENDORS=$vendors/pocl.icd "$build/tests/xft_opencl_faults" ||
