@@ -288,12 +288,13 @@ static bool one_of(const char *name, const char *names) {
     return at && at[strlen(name)] == ' ';
 }
 
-/* Whether the library may go on without the call that failed first. */
+/* Whether the library may go on without the call that failed first: clGetDeviceIDs may be of another platform. */
 static bool dispensable(const struct scenario *s) {
-    return one_of(calls.name, "clGetPlatformInfo clGetDeviceInfo clGetEventInfo clGetProgramBuildInfo ") ||
+    return one_of(calls.name,
+                  "clGetPlatformInfo clGetDeviceIDs clGetDeviceInfo clGetEventInfo clGetProgramBuildInfo ") ||
            (s->caches && one_of(calls.name, "clGetProgramInfo clCreateProgramWithBinary ")) ||
            (s->warm && one_of(calls.name, "clBuildProgram clCreateKernel ")) ||
-           (s->adopts && one_of(calls.name, "clGetPlatformIDs clGetDeviceIDs "));
+           (s->adopts && one_of(calls.name, "clGetPlatformIDs "));
 }
 
 /* What is wrong with the status after a failing call, or NULL. */
