@@ -6,5 +6,5 @@
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
 #include "gemm_tile.glsl"
-const bool ROWS_FIRST = false;
+const bool STRETCHES = false;
 #include "grouped_gemm.glsl"

@@ -3,7 +3,5 @@
 #extension GL_GOOGLE_include_directive : require
 #include "xft.glsl"
 #include "gemm_subgroup.glsl"
-// Software Vulkan gives each core one contiguous stretch of groups: with columns outermost each has some of every expert.
-// NN reads too much of b for that.
-const bool ROWS_FIRST = FORM != 1;
+const bool STRETCHES = true;
 #include "grouped_gemm.glsl"

@@ -179,7 +179,7 @@ static xft_gemm_choice subgroup(const xft_device_info *info, const xft_gemm_prob
                              .tile = {rm, bn},
                              .rows = lanes * rm,
                              .columns = bn,
-                             .rows_first = p->experts > 0 && p->form != XFT_NN};
+                             .rows_first = p->experts > 0 && p->form == XFT_TN};
 }
 
 /* Few rows against the rows of a large matrix, as in decoding: constants ROWS, OpenCL also VW. b is read once (grouped:
