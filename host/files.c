@@ -145,6 +145,21 @@ xft_status xft_sync_folder(const char *path) {
     return XFT_OK;
 }
 
+xft_status xft_temporary_folder(const char *name, char **path) {
+    const char *folder = getenv("TMPDIR");
+    if (!folder || !*folder) folder = "/tmp";
+    if (asprintf(path, "%s/%s-XXXXXX", folder, name) < 0) {
+        *path = NULL;
+        return xft_fail(XFT_ERROR_OUT_OF_HOST_MEMORY, "%s: no memory for a temporary folder", folder);
+    }
+    if (mkdtemp(*path)) return XFT_OK;
+    xft_status status =
+        xft_fail(XFT_ERROR_IO, "%s: no temporary folder can be made there: %s", folder, strerror(errno));
+    free(*path);
+    *path = NULL;
+    return status;
+}
+
 xft_status xft_make_folder(const char *path) {
     struct stat s;
     char *copy = strdup(path);

@@ -34,6 +34,9 @@ xft_status xft_make_folder(const char *path);
 xft_status xft_list_folder(const char *path, char ***names, size_t *count);
 void xft_free_list(char **names, size_t count);
 
+/* A new folder "NAME-XXXXXX" in TMPDIR, or /tmp where that is not set; to be freed with free(). */
+xft_status xft_temporary_folder(const char *name, char **path);
+
 /* A file, or a folder with everything in it; XFT_OK when there is none. Links are removed, not followed. */
 xft_status xft_remove_all(const char *path);
 

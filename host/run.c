@@ -87,6 +87,7 @@ static void tell(xft_run_job *job, xft_run_event_kind kind, const char *path) {
 
 static xft_status lock_folder(xft_run_job *job) {
     const char *output = job->o.output;
+    job->made = access(output, F_OK) != 0;
     XFT_TRY(xft_make_folder(output));
     XFT_TRY(xft_sync_folder(output));
     XFT_FAIL_IF(access(output, W_OK) != 0, XFT_ERROR_IO, "%s: cannot be written to: %s", output, strerror(errno));
@@ -628,6 +629,7 @@ static void release(xft_run_job *job) {
     json_decref(job->settings);
     json_decref(job->inputs);
     if (job->log >= 0) close(job->log);
+    if (job->made) rmdir(job->o.output); /* fails where there is anything in it */
     if (job->lock >= 0) close(job->lock);
 }
 

@@ -32,6 +32,7 @@ typedef struct xft_run_job {
     json_t *settings;  /* all that is to be the same after a resume, and what is not */
     json_t *inputs;    /* fingerprints */
     int lock;          /* the folder, held while the run lasts */
+    bool made;         /* the folder was not there before */
     xft_run_saved saved;
 
     xft_tokenizer *tokenizer;

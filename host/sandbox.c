@@ -528,14 +528,11 @@ xft_status xft_sandbox_prepare(xft_sandbox *sandbox, char **interpreter) {
 
 xft_status xft_sandbox_execute(const xft_sandbox *sandbox, const char *interpreter, const char *program, size_t bytes,
                                xft_verdict *verdict) {
-    const char *temporary = getenv("TMPDIR");
-    char folder[256];
-    XFT_FAIL_IF((size_t)snprintf(folder, sizeof folder, "%s/xft-sandbox-XXXXXX",
-                                 temporary && *temporary ? temporary : "/tmp") >= sizeof folder,
-                XFT_ERROR_INVALID_ARGUMENT, "TMPDIR: a name of %zu bytes is too long", strlen(temporary));
-    XFT_FAIL_IF(!mkdtemp(folder), XFT_ERROR_IO, "sandbox: %s: %s", folder, strerror(errno));
+    char *folder;
+    XFT_TRY(xft_temporary_folder("xft-sandbox", &folder));
     xft_status status = run_in(sandbox, folder, interpreter, program, bytes, verdict);
     xft_status removed = xft_remove_all(folder);
+    free(folder);
     return status == XFT_OK ? removed : status;
 }
 

@@ -132,7 +132,8 @@ static uint32_t edit_distance(const char *a, const char *b) {
 
 const char *xft_nearest(const char *word, const char *const *words, uint32_t count) {
     const char *nearest = NULL;
-    uint32_t least = (uint32_t)(word ? strlen(word) : 0) / 3 + 1; /* short words: one edit, longer ones more */
+    uint32_t least = (uint32_t)(word ? strlen(word) : 0) / 3; /* a third of the letters at most; always one */
+    if (least < 1) least = 1;
     for (uint32_t i = 0; word && strlen(word) > 2 && i < count; i++)
         if (!strncmp(word, words[i], strlen(word))) return words[i]; /* a beginning */
     for (uint32_t i = 0; word && i < count; i++) {

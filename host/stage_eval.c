@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static xft_status loss(xft_stage_job *job, xft_model *model, const xft_tokenizer *tokenizer) {
     const xft_values *v = &job->v;
@@ -60,13 +61,13 @@ static xft_status score_in(xft_stage_job *job, xft_model *model, const xft_token
 
 static xft_status score(xft_stage_job *job, xft_model *model, const xft_tokenizer *tokenizer) {
     if (!*job->v.problems) return XFT_OK;
-    char temporary[] = "/tmp/xft-eval-XXXXXX";
+    char *temporary = NULL;
     xft_problems *problems;
     XFT_TRY(xft_problems_load(job->v.problems, &problems));
-    xft_status status = XFT_OK;
-    if (!job->o.output && !mkdtemp(temporary)) status = xft_fail(XFT_ERROR_IO, "%s: cannot be made", temporary);
-    if (status == XFT_OK) status = score_in(job, model, tokenizer, problems, job->o.output ? job->o.output : temporary);
-    if (!job->o.output) xft_remove_all(temporary);
+    xft_status status = job->o.output ? XFT_OK : xft_temporary_folder("xft-eval", &temporary);
+    if (status == XFT_OK) status = score_in(job, model, tokenizer, problems, temporary ? temporary : job->o.output);
+    if (temporary) xft_remove_all(temporary);
+    free(temporary);
     xft_problems_free(problems);
     return status;
 }
@@ -111,14 +112,17 @@ xft_status xft_stage_eval(xft_stage_job *job) {
                 "nothing to evaluate on: set data or eval_data (JSONL) for the loss, problems for pass@k");
     xft_tokenizer *tokenizer;
     xft_model *model = NULL;
-    if (job->o.output) XFT_TRY(xft_make_folder(job->o.output));
+    const bool made = job->o.output && access(job->o.output, F_OK) != 0;
     XFT_TRY(xft_tokenizer_load(job->o.model, &tokenizer));
-    xft_status status =
-        xft_checkpoint_load(job->device, job->o.model,
-                            &(xft_load_options){.dtype = (xft_dtype)v->dtype, .callbacks = &job->callbacks}, &model);
+    xft_status status = job->o.output ? xft_make_folder(job->o.output) : XFT_OK;
+    if (status == XFT_OK)
+        status = xft_checkpoint_load(job->device, job->o.model,
+                                     &(xft_load_options){.dtype = (xft_dtype)v->dtype, .callbacks = &job->callbacks},
+                                     &model);
     if (status == XFT_OK) status = loss(job, model, tokenizer);
     if (status == XFT_OK) status = score(job, model, tokenizer);
     if (status == XFT_OK) status = write_scores(job);
+    if (made) rmdir(job->o.output); /* fails where there is anything in it */
     xft_model_destroy(model);
     xft_tokenizer_free(tokenizer);
     return status;

@@ -547,6 +547,18 @@ Test(pipeline, merges_are_measured) {
     OK(xft_stage_run(training, XFT_STAGE_MERGE, &o, &r));
     cr_expect(isfinite(r.loss_mixed) && isfinite(r.loss_uniform));
     cr_expect(there("three/merge.json"));
+    /* without its summary, a finished merge is described from its log, whose last coefficients must be there */
+    cr_assert_eq(unlink(path_of("three/merge.json")), 0);
+    OK(xft_stage_run(training, XFT_STAGE_MERGE, &o, &r));
+    cr_expect(r.run.was_done && there("three/merge.json"));
+    cr_assert_eq(unlink(path_of("three/merge.json")), 0);
+    char command[1500];
+    snprintf(command, sizeof command, "sed -i '/\"mixing\".*\"step\":%u,/d' %s", (unsigned)r.run.steps,
+             path_of("three/log.jsonl"));
+    cr_assert_eq(system(command), 0);
+    cr_expect_eq(xft_stage_run(training, XFT_STAGE_MERGE, &o, &r), XFT_ERROR_FORMAT);
+    cr_expect(strstr(xft_error(), "three/log.jsonl: the last coefficients are those of step"), "%s", xft_error());
+    cr_expect(!there("three/merge.json"));
     OK(xft_settings_set(training, "resume", "no"));
     story s = {.stop_at = 1};
     o.user = &s;

@@ -311,7 +311,16 @@ Test(run, wrong_options_are_refused_before_anything_is_written) {
     other.opened = NULL;
     other.device = "vulkan:77";
     REFUSED(other, "vulkan:77");
-    cr_expect(!there("out/log.jsonl") && !there("out/run.json") && !there("out/checkpoints"));
+    other = options;
+    FILE *f = fopen(path_of("broken.jsonl"), "w");
+    cr_assert(f && fputs("{\"prompt\": \"a\", \"completion\"", f) >= 0 && !fclose(f));
+    const char *const broken[] = {path_of("broken.jsonl")};
+    other.data = broken;
+    REFUSED(other, "broken.jsonl:1:");
+    cr_expect(!there("out"));
+    cr_assert_eq(mkdir(path_of("out"), 0777), 0); /* somebody's folder stays, empty or not */
+    REFUSED(other, "broken.jsonl");
+    cr_expect(there("out"));
 }
 
 /* Steps that are not finite are counted, and a row of them ends the run; what was saved before stays. */

@@ -235,7 +235,10 @@ Test(settings, nearest_words) {
     cr_expect_str_eq(xft_nearest("trian", words, 3), "train");
     cr_expect_str_eq(xft_nearest("marge", words, 3), "merge");
     cr_expect_str_eq(xft_nearest("temp", words, 3), "temperature");
+    cr_expect_str_eq(xft_nearest("tempurature", words, 3), "temperature");
     cr_expect_null(xft_nearest("xyz", words, 3));
+    cr_expect_null(xft_nearest("margo", words, 3)); /* two of five letters */
+    cr_expect_null(xft_nearest("prompt", (const char *const[]){"compat", "port"}, 2));
     cr_expect_null(xft_nearest("", words, 3));
     cr_expect_null(xft_nearest("train", words, 0));
 }
